@@ -1,0 +1,1 @@
+//! Device, buffers and kernels: each kernel a WGSL shader with a plain Rust twin.

@@ -1,0 +1,1 @@
+//! One layer problem: build, targets, solve (box, grid), certify.

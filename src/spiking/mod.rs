@@ -1,0 +1,1 @@
+//! The result: the spiking network, its simulation, its metrics.
