@@ -1,1 +1,5 @@
 //! What a target can hold.
+
+mod grid;
+
+pub use grid::{Grid, ScaleOwner};
