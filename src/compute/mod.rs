@@ -1,1 +1,13 @@
 //! Device, buffers and kernels: each kernel a WGSL shader with a plain Rust twin.
+//!
+//! A kernel is a free function `kernel(dev, &params, inputs.., outputs..)` that checks lengths at its door and gives
+//! the same result on every device; the device chooses between shader and twin.
+
+mod adapters;
+mod buffer;
+mod device;
+mod gpu;
+
+pub use adapters::{Choice, DeviceInfo, devices};
+pub use buffer::{Buffer, Element};
+pub use device::Device;

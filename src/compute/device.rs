@@ -1,0 +1,189 @@
+//! A device to compute on: a GPU through wgpu, or the CPU's cores in plain Rust. Buffers and kernels are the same
+//! to their callers on both.
+
+use std::sync::Arc;
+
+use super::adapters::{self, Choice, DeviceInfo};
+use super::buffer::{Buffer, Element, Meter, Share, Store};
+use super::gpu::{Bind, Dispatch, Gpu, Shader};
+use crate::error::{Error, Result};
+
+const FILL: Shader = Shader { name: "fill.wgsl", source: include_str!("../../shaders/fill.wgsl") };
+
+/// Cheap to clone; all clones are the same device.
+#[derive(Clone)]
+pub struct Device {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    info: DeviceInfo,
+    gpu: Option<Gpu>,
+    meter: Arc<Meter>,
+}
+
+impl std::fmt::Debug for Device {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Device").field(self.info()).finish()
+    }
+}
+
+impl Device {
+    /// Opens the chosen device. Errors: no such adapter (input), or the adapter refuses (work).
+    pub fn open(choice: Choice) -> Result<Device> {
+        let Some(adapter) = adapters::choose(choice)? else { return Ok(Self::cpu()) };
+        let gpu = Gpu::open(&adapter, adapters::limits(&adapter))?;
+        Ok(Self::of(adapters::describe(&adapter), Some(gpu)))
+    }
+
+    /// The plain Rust path on all cores; always there.
+    pub fn cpu() -> Device {
+        Self::of(DeviceInfo::host(), None)
+    }
+
+    fn of(info: DeviceInfo, gpu: Option<Gpu>) -> Device {
+        Device { inner: Arc::new(Inner { info, gpu, meter: Arc::default() }) }
+    }
+
+    pub fn is_gpu(&self) -> bool {
+        self.inner.gpu.is_some()
+    }
+
+    pub fn info(&self) -> &DeviceInfo {
+        &self.inner.info
+    }
+
+    /// The GPU, for the kernels; `None` sends them to their twin.
+    pub(crate) fn gpu(&self) -> Option<&Gpu> {
+        self.inner.gpu.as_ref()
+    }
+
+    /// What one buffer may hold in bytes: callers cut their batches by it.
+    pub fn max_buffer_bytes(&self) -> u64 {
+        self.inner.info.max_buffer_bytes
+    }
+
+    /// Most bytes that this device's buffers held at one time.
+    pub fn peak_bytes(&self) -> u64 {
+        self.inner.meter.peak()
+    }
+
+    fn share<T>(&self, len: usize) -> Share {
+        Share::new(&self.inner.meter, (len * size_of::<T>()) as u64)
+    }
+
+    /// A buffer with a copy of `data`.
+    pub fn upload<T: Element>(&self, data: &[T]) -> Result<Buffer<T>> {
+        let store = match self.gpu() {
+            None => Store::Host(data.to_vec()),
+            Some(gpu) => {
+                let buffer = gpu.storage(size_of_val(data) as u64)?;
+                gpu.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(data));
+                gpu.check("upload")?;
+                Store::Gpu(buffer)
+            }
+        };
+        Ok(Buffer::new(store, data.len(), self.share::<T>(data.len())))
+    }
+
+    /// A buffer of `len` zeros.
+    pub fn zeros<T: Element>(&self, len: usize) -> Result<Buffer<T>> {
+        let store = match self.gpu() {
+            None => Store::Host(vec![T::default(); len]),
+            Some(gpu) => Store::Gpu(gpu.storage((len * size_of::<T>()) as u64)?),
+        };
+        Ok(Buffer::new(store, len, self.share::<T>(len)))
+    }
+
+    /// A buffer for a kernel to fill, holding `Element::poison` (a NaN) so that what a kernel leaves out shows.
+    pub fn poisoned<T: Element>(&self, len: usize) -> Result<Buffer<T>> {
+        let mut buffer = self.zeros(len)?;
+        self.fill(&mut buffer, T::poison())?;
+        Ok(buffer)
+    }
+
+    /// Sets every element.
+    pub fn fill<T: Element>(&self, buffer: &mut Buffer<T>, value: T) -> Result<()> {
+        let len = buffer.len();
+        match self.gpu() {
+            None => buffer.host_mut()?.fill(value),
+            Some(gpu) => gpu.run(
+                &Dispatch {
+                    shader: FILL,
+                    entry: "fill",
+                    scalar: "u32",
+                    constants: &[],
+                    params: [len as u32, bytemuck::cast(value)],
+                    groups: len.div_ceil(256) as u64,
+                },
+                &[Bind::Out(buffer.gpu()?)],
+            )?,
+        }
+        Ok(())
+    }
+
+    /// The whole buffer, after all work on it.
+    pub fn download<T: Element>(&self, b: &Buffer<T>) -> Result<Vec<T>> {
+        self.download_range(b, 0, b.len())
+    }
+
+    /// `len` elements from `offset`. Error: beyond the end.
+    pub fn download_range<T: Element>(&self, b: &Buffer<T>, offset: usize, len: usize) -> Result<Vec<T>> {
+        inside("download", b, offset, len)?;
+        match self.gpu() {
+            None => Ok(b.host()?[offset..offset + len].to_vec()),
+            Some(gpu) => {
+                let bytes = gpu.read(b.gpu()?, (offset * size_of::<T>()) as u64, (len * size_of::<T>()) as u64)?;
+                Ok(bytemuck::pod_collect_to_vec(&bytes))
+            }
+        }
+    }
+
+    /// Overwrites `data.len()` elements from `offset`. Error: beyond the end.
+    pub fn write<T: Element>(&self, b: &mut Buffer<T>, offset: usize, data: &[T]) -> Result<()> {
+        inside("write", b, offset, data.len())?;
+        match self.gpu() {
+            None => b.host_mut()?[offset..offset + data.len()].copy_from_slice(data),
+            Some(gpu) if !data.is_empty() => {
+                gpu.queue.write_buffer(b.gpu()?, (offset * size_of::<T>()) as u64, bytemuck::cast_slice(data));
+                gpu.check("write")?;
+            }
+            Some(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Copies `len` elements between two buffers of this device. Error: beyond an end.
+    pub fn copy<T: Element>(
+        &self,
+        from: &Buffer<T>,
+        from_offset: usize,
+        to: &mut Buffer<T>,
+        to_offset: usize,
+        len: usize,
+    ) -> Result<()> {
+        inside("copy from", from, from_offset, len)?;
+        inside("copy to", to, to_offset, len)?;
+        match self.gpu() {
+            None => {
+                to.host_mut()?[to_offset..to_offset + len].copy_from_slice(&from.host()?[from_offset..][..len]);
+            }
+            Some(gpu) if len > 0 => {
+                let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+                let at = |n: usize| (n * size_of::<T>()) as u64;
+                encoder.copy_buffer_to_buffer(from.gpu()?, at(from_offset), to.gpu()?, at(to_offset), at(len));
+                gpu.submit(encoder)?;
+                gpu.check("copy")?;
+            }
+            Some(_) => {}
+        }
+        Ok(())
+    }
+}
+
+fn inside<T: Element>(what: &str, b: &Buffer<T>, offset: usize, len: usize) -> Result<()> {
+    match offset.checked_add(len) {
+        Some(end) if end <= b.len() => Ok(()),
+        _ => Err(Error::work(what, format!("{len} elements at {offset} of a buffer of {}", b.len()))),
+    }
+}

@@ -1,0 +1,307 @@
+//! The GPU side of every kernel: compiles shaders once, binds buffers, dispatches.
+//!
+//! Conventions of the shaders: group 0; binding 0 is the uniform `Params`, bindings 1.. are the storage buffers in
+//! the order of the dispatch; a line `#import shared/NAME` is replaced by that file; the type `Scalar` of
+//! `shared/scalar` is f32 unless the dispatch names another. Workgroups are numbered along x, then y (see `fold`).
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::error::{Error, Result};
+
+/// Workgroups a dispatch may have along one dimension by WebGPU's default limits.
+const MOST_GROUPS: u64 = 65_535;
+/// Dispatches that may be queued before the host waits for one: bounds the memory that dropped buffers still hold.
+const MOST_QUEUED: usize = 64;
+
+/// Files that shaders import by name.
+const SHARED: &[(&str, &str)] = &[
+    ("shared/scalar", include_str!("../../shaders/shared/scalar.wgsl")),
+    ("shared/index", include_str!("../../shaders/shared/index.wgsl")),
+];
+
+/// One shader: `name` is its file (for messages), `source` its text.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shader {
+    pub name: &'static str,
+    pub source: &'static str,
+}
+
+/// How a shader uses a storage buffer.
+#[derive(Clone, Copy)]
+pub(crate) enum Bind<'a> {
+    /// `var<storage, read>`
+    In(&'a wgpu::Buffer),
+    /// `var<storage, read_write>`
+    Out(&'a wgpu::Buffer),
+}
+
+#[derive(PartialEq, Eq, Hash, Clone)]
+struct Key {
+    shader: &'static str,
+    entry: &'static str,
+    scalar: &'static str,
+    constants: Vec<(&'static str, u64)>,
+}
+
+#[derive(Clone)]
+struct Pipeline {
+    pipeline: wgpu::ComputePipeline,
+    layout: wgpu::BindGroupLayout,
+}
+
+/// One dispatch, apart from its buffers.
+pub(crate) struct Dispatch<'a, P> {
+    pub shader: Shader,
+    pub entry: &'static str,
+    /// What `Scalar` stands for: `T::WGSL`.
+    pub scalar: &'static str,
+    /// Override constants.
+    pub constants: &'a [(&'static str, f64)],
+    pub params: P,
+    /// Workgroups; the shader numbers them with `workgroup_number` of `shared/index` and ignores numbers beyond its
+    /// own count.
+    pub groups: u64,
+}
+
+pub(crate) struct Gpu {
+    pub device: wgpu::Device,
+    pub queue: wgpu::Queue,
+    pub limits: wgpu::Limits,
+    pipelines: Mutex<HashMap<Key, Pipeline>>,
+    queued: Mutex<Vec<wgpu::SubmissionIndex>>,
+    fault: Arc<Mutex<Option<String>>>,
+}
+
+fn locked<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
+    m.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Gpu {
+    pub(crate) fn open(adapter: &wgpu::Adapter, limits: wgpu::Limits) -> Result<Self> {
+        let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
+            label: Some("synfit"),
+            required_limits: limits.clone(),
+            ..Default::default()
+        }))
+        .map_err(|e| Error::work("device", format!("the adapter {:?} gave no device: {e}", adapter.get_info().name)))?;
+        let fault: Arc<Mutex<Option<String>>> = Arc::default();
+        let slot = fault.clone();
+        device.on_uncaptured_error(Arc::new(move |e: wgpu::Error| {
+            locked(&slot).get_or_insert(e.to_string());
+        }));
+        let slot = fault.clone();
+        device.set_device_lost_callback(move |reason, message| {
+            // Dropping the device at the end is reported as a loss too; nobody looks at the slot then.
+            locked(&slot).get_or_insert(format!("device lost ({reason:?}): {message}"));
+        });
+        Ok(Self { device, queue, limits, pipelines: Mutex::default(), queued: Mutex::default(), fault })
+    }
+
+    /// The first error that the driver reported since the last check.
+    pub(crate) fn check(&self, doing: &str) -> Result<()> {
+        match locked(&self.fault).take() {
+            Some(message) => Err(Error::work(doing, message)),
+            None => Ok(()),
+        }
+    }
+
+    /// A storage buffer of `bytes` (a multiple of 4), at least 4 as a binding cannot be empty; zeros.
+    pub(crate) fn storage(&self, bytes: u64) -> Result<wgpu::Buffer> {
+        let most = self.limits.max_storage_buffer_binding_size.min(self.limits.max_buffer_size);
+        if bytes > most {
+            return Err(Error::work("buffer", format!("{bytes} bytes asked, the device binds at most {most}")));
+        }
+        let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: None,
+            size: bytes.max(4),
+            usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        self.check("buffer")?;
+        Ok(buffer)
+    }
+
+    /// Reads `bytes` from `offset` of a buffer back to the host, after all work queued before.
+    pub(crate) fn read(&self, source: &wgpu::Buffer, offset: u64, bytes: u64) -> Result<Vec<u8>> {
+        if bytes == 0 {
+            return Ok(Vec::new());
+        }
+        let staging = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("download"),
+            size: bytes,
+            usage: wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ,
+            mapped_at_creation: false,
+        });
+        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        encoder.copy_buffer_to_buffer(source, offset, &staging, 0, bytes);
+        self.submit(encoder)?;
+        let answer: Arc<Mutex<Option<std::result::Result<(), wgpu::BufferAsyncError>>>> = Arc::default();
+        let slot = answer.clone();
+        staging.map_async(wgpu::MapMode::Read, .., move |r| *locked(&slot) = Some(r));
+        self.wait()?;
+        self.check("download")?;
+        match locked(&answer).take() {
+            Some(Ok(())) => {}
+            Some(Err(e)) => return Err(Error::work("download", e.to_string())),
+            None => return Err(Error::work("download", "the device did not answer")),
+        }
+        let view = staging.get_mapped_range(..).map_err(|e| Error::work("download", e.to_string()))?;
+        Ok(view.to_vec())
+    }
+
+    /// Waits for all queued work.
+    pub(crate) fn wait(&self) -> Result<()> {
+        locked(&self.queued).clear();
+        self.device
+            .poll(wgpu::PollType::wait_indefinitely())
+            .map(|_| ())
+            .map_err(|e| Error::work("device", e.to_string()))
+    }
+
+    pub(crate) fn submit(&self, encoder: wgpu::CommandEncoder) -> Result<()> {
+        let index = self.queue.submit([encoder.finish()]);
+        let mut queued = locked(&self.queued);
+        queued.push(index);
+        if queued.len() >= MOST_QUEUED {
+            let done = queued.swap_remove(MOST_QUEUED / 2);
+            queued.drain(..MOST_QUEUED / 2);
+            self.device
+                .poll(wgpu::PollType::Wait { submission_index: Some(done), timeout: None })
+                .map_err(|e| Error::work("device", e.to_string()))?;
+        }
+        Ok(())
+    }
+
+    /// Runs one kernel: compiles it if this is its first time, binds `params` and `buffers`, submits.
+    pub(crate) fn run<P: bytemuck::Pod>(&self, dispatch: &Dispatch<'_, P>, buffers: &[Bind<'_>]) -> Result<()> {
+        let (x, y) = fold(dispatch.groups)
+            .ok_or_else(|| Error::work(dispatch.shader.name, format!("{} workgroups are too many", dispatch.groups)))?;
+        if dispatch.groups == 0 {
+            return Ok(());
+        }
+        let Pipeline { pipeline, layout } = self.pipeline(dispatch, buffers)?;
+        let uniform = self.uniform(&dispatch.params);
+        let entries: Vec<_> = std::iter::once(&uniform)
+            .chain(buffers.iter().map(|b| match b {
+                Bind::In(b) | Bind::Out(b) => *b,
+            }))
+            .enumerate()
+            .map(|(i, b)| wgpu::BindGroupEntry { binding: i as u32, resource: b.as_entire_binding() })
+            .collect();
+        let bound = self.device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some(dispatch.shader.name),
+            layout: &layout,
+            entries: &entries,
+        });
+        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        {
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            pass.set_pipeline(&pipeline);
+            pass.set_bind_group(0, &bound, &[]);
+            pass.dispatch_workgroups(x, y, 1);
+        }
+        self.submit(encoder)?;
+        self.check(dispatch.shader.name)
+    }
+
+    fn uniform<P: bytemuck::Pod>(&self, params: &P) -> wgpu::Buffer {
+        let bytes = bytemuck::bytes_of(params);
+        // Uniform bindings are read in units of 16 bytes by some backends.
+        let size = bytes.len().next_multiple_of(16).max(16) as u64;
+        let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("params"),
+            size,
+            usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        self.queue.write_buffer(&buffer, 0, bytes);
+        buffer
+    }
+
+    fn pipeline<P>(&self, d: &Dispatch<'_, P>, buffers: &[Bind<'_>]) -> Result<Pipeline> {
+        let key = Key {
+            shader: d.shader.name,
+            entry: d.entry,
+            scalar: d.scalar,
+            constants: d.constants.iter().map(|&(n, v)| (n, v.to_bits())).collect(),
+        };
+        if let Some(found) = locked(&self.pipelines).get(&key) {
+            return Ok(found.clone());
+        }
+        let built = self.build(d, buffers)?;
+        locked(&self.pipelines).insert(key, built.clone());
+        Ok(built)
+    }
+
+    fn build<P>(&self, d: &Dispatch<'_, P>, buffers: &[Bind<'_>]) -> Result<Pipeline> {
+        let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
+            label: Some(d.shader.name),
+            source: wgpu::ShaderSource::Wgsl(resolve(d.shader.source, d.scalar).into()),
+        });
+        let entry = |binding, ty| wgpu::BindGroupLayoutEntry {
+            binding,
+            visibility: wgpu::ShaderStages::COMPUTE,
+            ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
+            count: None,
+        };
+        let mut entries = vec![entry(0, wgpu::BufferBindingType::Uniform)];
+        for (i, b) in buffers.iter().enumerate() {
+            let read_only = matches!(b, Bind::In(_));
+            entries.push(entry(i as u32 + 1, wgpu::BufferBindingType::Storage { read_only }));
+        }
+        let layout = self.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+            label: Some(d.shader.name),
+            entries: &entries,
+        });
+        let pipeline_layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: Some(d.shader.name),
+            bind_group_layouts: &[Some(&layout)],
+            immediate_size: 0,
+        });
+        let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(d.shader.name),
+            layout: Some(&pipeline_layout),
+            module: &module,
+            entry_point: Some(d.entry),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                constants: d.constants,
+                // Every kernel writes its workgroup memory before it reads it.
+                zero_initialize_workgroup_memory: false,
+            },
+            cache: None,
+        });
+        self.check(d.shader.name)?;
+        Ok(Pipeline { pipeline, layout })
+    }
+}
+
+/// Replaces the imports and sets the scalar type.
+fn resolve(source: &str, scalar: &str) -> String {
+    let mut text = source.to_string();
+    for (name, body) in SHARED {
+        text = text.replace(&format!("#import {name}\n"), body);
+    }
+    text.replace("alias Scalar = f32;", &format!("alias Scalar = {scalar};"))
+}
+
+/// `groups` workgroups as x by y with both within the default limits; the last row may overshoot.
+fn fold(groups: u64) -> Option<(u32, u32)> {
+    let y = groups.div_ceil(MOST_GROUPS).max(1);
+    let x = groups.div_ceil(y);
+    (y <= MOST_GROUPS).then_some((x as u32, y as u32))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fold;
+
+    #[test]
+    fn folding_covers_and_stays_within_limits() {
+        for n in [1, 65_535, 65_536, 65_537, 1 << 24, 65_535 * 65_535] {
+            let (x, y) = fold(n).unwrap();
+            assert!(x <= 65_535 && y <= 65_535 && x as u64 * y as u64 >= n, "{n}: {x} x {y}");
+        }
+        assert_eq!(fold(65_535 * 65_535 + 1), None);
+    }
+}

@@ -1,0 +1,72 @@
+//! Devices and buffers: what goes up comes down, on the GPU (a software one will do) and on the CPU.
+
+use synfit::compute::{Choice, Device, devices};
+
+fn both() -> Vec<Device> {
+    vec![Device::cpu(), Device::open(Choice::Gpu).expect("the tests need an adapter: install mesa-vulkan-drivers")]
+}
+
+#[test]
+fn round_trips() {
+    for dev in both() {
+        let data: Vec<f32> = (0..1001).map(|i| i as f32 - 500.5).collect();
+        let mut b = dev.upload(&data).unwrap();
+        assert_eq!(dev.download(&b).unwrap(), data);
+        assert_eq!(dev.download_range(&b, 7, 3).unwrap(), data[7..10]);
+        dev.write(&mut b, 999, &[1.0, 2.0]).unwrap();
+        assert_eq!(dev.download_range(&b, 998, 3).unwrap(), [497.5, 1.0, 2.0]);
+        assert!(dev.write(&mut b, 1000, &[1.0, 2.0]).is_err());
+        let mut c = dev.zeros::<f32>(5).unwrap();
+        dev.copy(&b, 998, &mut c, 2, 3).unwrap();
+        assert_eq!(dev.download(&c).unwrap(), [0.0, 0.0, 497.5, 1.0, 2.0]);
+        assert!(dev.copy(&b, 999, &mut c, 0, 3).is_err());
+    }
+}
+
+#[test]
+fn empty_buffers_are_fine() {
+    for dev in both() {
+        let b = dev.upload::<i32>(&[]).unwrap();
+        assert_eq!(dev.download(&b).unwrap(), Vec::<i32>::new());
+        assert!(dev.poisoned::<u32>(0).unwrap().is_empty());
+    }
+}
+
+#[test]
+fn poison_shows() {
+    for dev in both() {
+        let b = dev.poisoned::<f32>(1000).unwrap();
+        assert!(dev.download(&b).unwrap().iter().all(|v| v.is_nan()));
+        let b = dev.poisoned::<i32>(70_000 * 256).unwrap();
+        assert!(dev.download(&b).unwrap().iter().all(|&v| v == 0x7fc0_dead));
+    }
+}
+
+#[test]
+fn the_meter_counts_what_is_held() {
+    for dev in both() {
+        let a = dev.zeros::<f32>(1000).unwrap();
+        drop(a);
+        let _b = dev.zeros::<f32>(250).unwrap();
+        assert_eq!(dev.peak_bytes(), 4000);
+    }
+}
+
+#[test]
+fn choices_parse_and_resolve() {
+    assert_eq!("auto".parse::<Choice>().unwrap(), Choice::Auto);
+    assert_eq!("3".parse::<Choice>().unwrap(), Choice::Index(3));
+    assert!("fast".parse::<Choice>().is_err());
+    let all = devices();
+    assert_eq!(all.last().unwrap().backend, "cpu");
+    assert!(!Device::open(Choice::Index(all.len() - 1)).unwrap().is_gpu());
+    assert!(Device::open(Choice::Index(all.len())).is_err());
+    assert!(Device::open(Choice::Gpu).unwrap().is_gpu());
+    assert_ne!(Device::open(Choice::Auto).unwrap().info().kind, "software");
+}
+
+#[test]
+fn a_buffer_beyond_the_limit_is_an_error() {
+    let dev = Device::open(Choice::Gpu).unwrap();
+    assert!(dev.zeros::<f32>(dev.max_buffer_bytes() as usize / 4 + 1).is_err());
+}
