@@ -2,4 +2,4 @@
 
 mod layers;
 
-pub use layers::{Activation, Block, Head, Layout, Network, Node, Op, Shape, Window};
+pub use layers::{Activation, Block, Head, Layout, Network, Node, Op, Shape, Window, last_uses};
