@@ -5,8 +5,10 @@
 
 mod adapters;
 mod buffer;
+pub mod conv;
 mod device;
 mod gpu;
+mod patch;
 
 pub use adapters::{Choice, DeviceInfo, devices};
 pub use buffer::{Buffer, Element};
