@@ -1,7 +1,9 @@
 //! The trained network's own forward pass on a device: what the fit takes its targets from and what the spiking
 //! network is compared with.
 
-use crate::compute::{Buffer, Conv, Device, Pool, Start, activate, conv, gather, pool};
+use crate::compute::conv::{self, Conv, Start};
+use crate::compute::pool::{self, Pool};
+use crate::compute::{Buffer, Device, activate, gather};
 use crate::error::{Error, Result};
 use crate::network::{Activation, Network, Op, Shape, last_uses};
 
@@ -68,8 +70,8 @@ impl NodeRunner {
                     conv::real(dev, conv, images, inputs[k], &weights[k], start, &mut y)?;
                 }
             }
-            Kind::AveragePool { pool, divisor } => pool::average(dev, pool, images, divisor, inputs[0], &mut y)?,
-            Kind::MaxPool { pool } => pool::maximum(dev, pool, images, inputs[0], &mut y)?,
+            Kind::AveragePool { pool, divisor } => pool::average(dev, pool, divisor, inputs[0], &mut y)?,
+            Kind::MaxPool { pool } => pool::maximum(dev, pool, inputs[0], &mut y)?,
             Kind::Concat { parts } => {
                 for ((index, offset), input) in parts.iter().zip(inputs) {
                     gather::into(dev, index, images, index.len(), input, *offset, len, &mut y)?;
@@ -85,7 +87,7 @@ impl NodeRunner {
     /// Applies the activation to pre-activations in place; nothing for nodes that are not neurons.
     pub fn activate(&self, dev: &Device, z: &mut Buffer<f32>) -> Result<()> {
         match &self.kind {
-            Kind::Neurons { activation, .. } => activate::activation(dev, *activation, z),
+            Kind::Neurons { activation, .. } => activate::apply(dev, *activation, z),
             _ => Ok(()),
         }
     }

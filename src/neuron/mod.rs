@@ -4,6 +4,7 @@
 
 pub mod continuous;
 mod response;
+pub mod step;
 
 use serde::{Deserialize, Serialize};
 

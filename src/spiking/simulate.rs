@@ -3,7 +3,10 @@
 //!
 //! With integer synapses everything here is integer arithmetic: the same spikes on every device, bit for bit.
 
-use crate::compute::{Buffer, Conv, Device, Pool, Start, StepSpec, conv, gather, pool, step, time};
+use crate::compute::conv::{self, Conv, Start};
+use crate::compute::pool::{self, Pool};
+use crate::compute::step::{self, StepSpec};
+use crate::compute::{Buffer, Device, gather, time};
 use crate::error::{Error, Result};
 use crate::network::Shape;
 use crate::neuron::Model;
@@ -142,8 +145,8 @@ impl Runner {
         let mut data = dev.zeros(frames * self.shape.len())?;
         match &self.kind {
             Kind::Layer(_) => {}
-            Kind::SumPool { pool, weight } => pool::sum_weighted(dev, pool, frames, weight, &inputs[0].data, &mut data)?,
-            Kind::MaxPool { pool } => pool::winner(dev, pool, steps, images, &inputs[0].data, &mut data)?,
+            Kind::SumPool { pool, weight } => pool::sum_weighted(dev, pool, weight, &inputs[0].data, &mut data)?,
+            Kind::MaxPool { pool } => pool::winner(dev, pool, steps, &inputs[0].data, &mut data)?,
             Kind::Concat { parts } => {
                 for (part, input) in parts.iter().zip(&inputs) {
                     let len = part.index.len();
@@ -263,14 +266,14 @@ impl LayerRunner {
                 let mut current = dev.zeros(frames * shape.len())?;
                 for (k, conv) in self.convs.iter().enumerate() {
                     let start = if k == 0 { Start::Zero } else { Start::Keep };
-                    conv::integer(dev, conv, frames, &inputs[k].data, &weights[k], start, &mut current, bounds[k])?;
+                    conv::integer(dev, conv, frames, &inputs[k].data, &weights[k], start, bounds[k], &mut current)?;
                 }
                 let mut end = dev.zeros(len)?;
                 if self.fires {
                     step::integer(dev, &spec, &current, bias, threshold, initial, &mut trains, &mut end)?;
                     vec![]
                 } else {
-                    step::accumulate_integer(dev, &spec, &current, bias, initial, &mut end)?;
+                    step::accumulate(dev, &spec, &current, bias, initial, &mut end)?;
                     dev.download(&end)?.into_iter().map(f64::from).collect()
                 }
             }
@@ -287,7 +290,7 @@ impl LayerRunner {
                     step::real(dev, &spec, &current, bias, threshold, initial, &mut trains, &mut end)?;
                     vec![]
                 } else {
-                    step::accumulate_real(dev, &spec, &current, bias, initial, &mut end)?;
+                    step::accumulate(dev, &spec, &current, bias, initial, &mut end)?;
                     dev.download(&end)?.into_iter().map(f64::from).collect()
                 }
             }
