@@ -61,20 +61,22 @@ pub struct LayerActivity {
     pub synops_per_image: f64,
 }
 
+/// What is compared, on what.
+pub struct Trial<'a> {
+    pub network: &'a Network,
+    pub spiking: &'a SpikingNetwork,
+    pub images: &'a Images,
+    /// One an image.
+    pub labels: Option<&'a [i64]>,
+    pub decision: Decision,
+}
+
 /// Runs both networks on all images.
 ///
 /// # Errors
 /// Labels that are not as many as the images or not among the outputs; a broken device; an interrupt.
-pub fn compare(
-    dev: &Device,
-    network: &Network,
-    spiking: &SpikingNetwork,
-    images: &Images,
-    labels: Option<&[i64]>,
-    decision: Decision,
-    batch_bytes: u64,
-    watch: &dyn Watch,
-) -> Result<TestRecord> {
+pub fn compare(dev: &Device, trial: &Trial, batch_bytes: u64, watch: &dyn Watch) -> Result<TestRecord> {
+    let Trial { network, spiking, images, labels, decision } = *trial;
     let outputs = network.output_shape().len();
     if let Some(labels) = labels {
         if labels.len() != images.len() {

@@ -21,6 +21,8 @@ use crate::network::data::Dataset;
 use crate::network::{Layout, Network};
 use crate::spiking::{Schedule, SpikingNetwork};
 
+pub use views::population as neurons_per_unit;
+
 /// Where the presynaptic rates of a fit come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
