@@ -7,6 +7,7 @@ mod adapters;
 mod buffer;
 mod device;
 mod gpu;
+pub mod solver;
 
 pub use adapters::{Choice, DeviceInfo, devices};
 pub use buffer::{Buffer, Element};
