@@ -159,7 +159,12 @@ impl FromStr for Grid {
     fn from_str(text: &str) -> Result<Self> {
         let bits = |digits: &str| {
             digits.parse::<u32>().map_err(|_| {
-                Error::input("bits", format!("`{text}` is none of: 2 to {MAX_BITS}, 1.58, 1, u1 to u{MAX_BITS}, even2 to even{MAX_BITS}"))
+                Error::input(
+                    "bits",
+                    format!(
+                        "`{text}` is none of: 2 to {MAX_BITS}, 1.58, 1, u1 to u{MAX_BITS}, even2 to even{MAX_BITS}"
+                    ),
+                )
             })
         };
         let grid = match text {

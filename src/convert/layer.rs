@@ -8,7 +8,7 @@ use super::walk::{Walk, runner};
 use super::{Errors, LayerRecord, Response, quantize, views};
 use crate::compute::{Moments, PatchSpec, Sums};
 use crate::error::{Error, Result};
-use crate::fit::{self, Problem, Solution, Spec};
+use crate::fit::{self, Objectives, Problem, Solution, Spec, Status};
 use crate::network::{Activation, Block, Op, Shape};
 use crate::spiking::simulate::{Output, Runner, rate_per_total};
 use crate::spiking::{Decode, Layer, Schedule, SpikingNode, SpikingOp, State, Synapses, Weights};
@@ -243,7 +243,6 @@ impl Walk<'_> {
             grid: self.options.chip.weights.grid.clone(),
             owner: self.options.chip.weights.scale,
             method: self.options.method,
-            seed: self.options.seed,
             ..Spec::default()
         };
         let solve = |g: usize| -> Result<(Solution, Vec<f64>, f64)> {
@@ -268,7 +267,7 @@ impl Walk<'_> {
             problem.prior = Some(prior[g * m * n..(g + 1) * m * n].to_vec());
             problem.ridge = self.options.ridge;
             let tt = problem.tt.as_ref().map_or(0.0, |tt| tt.iter().sum());
-            let solution = fit::solve(self.dev, &problem, &spec)?;
+            let solution = fit::solve_with(self.dev, &problem, &spec, &|| self.watch.cancelled())?;
             let bias = Problem::bias(&solution.w, &raw);
             Ok((solution, bias, tt))
         };
@@ -518,17 +517,17 @@ fn linear_targets(rows: &Rows, sums: &Sums) -> Sums {
 }
 
 fn record(task: &Task, solved: &Solved, node: &SpikingNode) -> LayerRecord {
-    let relative = |pick: fn(&Solution) -> &Vec<f64>| -> f64 {
-        let sum: f64 = solved.solutions.iter().flat_map(|s| pick(s).iter()).sum();
+    let relative = |pick: fn(&Objectives) -> &Vec<f64>| -> f64 {
+        let sum: f64 = solved.solutions.iter().flat_map(|s| pick(&s.objective).iter()).sum();
         if solved.tt > 0.0 { sum / solved.tt } else { 0.0 }
     };
     let error = Errors {
-        round: relative(|s| &s.rtn_objective),
-        fit: relative(|s| &s.fit_objective),
-        grid: relative(|s| &s.objective),
-        bound: relative(|s| &s.bound),
+        round: relative(|o| &o.rtn),
+        fit: relative(|o| &o.fit),
+        grid: relative(|o| &o.grid),
+        bound: relative(|o| &o.bound),
     };
-    let worst = solved.solutions.iter().max_by_key(|s| s.status.severity());
+    let status = |wanted| solved.solutions.iter().any(|s| s.status == wanted);
     LayerRecord {
         name: task.name.to_string(),
         kind: match (task.fires, task.groups, task.shape.area()) {
@@ -543,7 +542,12 @@ fn record(task: &Task, solved: &Solved, node: &SpikingNode) -> LayerRecord {
         neurons: if task.fires { node.shape.len() } else { 0 },
         samples: solved.samples,
         error,
-        status: worst.map_or(String::new(), |s| s.status.to_string()),
+        status: match () {
+            () if status(Status::IterationLimit) => "iteration_limit",
+            () if status(Status::Heuristic) => "heuristic",
+            () => "optimal",
+        }
+        .to_string(),
         iterations: solved.solutions.iter().map(|s| s.iterations).max().unwrap_or(0),
         gap: if error.grid > 0.0 { ((error.grid - error.bound) / error.grid).max(0.0) } else { 0.0 },
         damping: solved.solutions.iter().map(|s| s.damping).fold(0.0, f64::max),

@@ -21,6 +21,8 @@ pub trait Real:
     + 'static
 {
     const INFINITY: Self;
+    /// Share of a step by which rounding may overstep a bound.
+    const HAIR: Self;
     fn of(x: f64) -> Self;
     fn to_f64(self) -> f64;
     fn rounded(self) -> Self;
@@ -32,9 +34,10 @@ pub trait Real:
 }
 
 macro_rules! real {
-    ($t:ty) => {
+    ($t:ty, $hair:expr) => {
         impl Real for $t {
             const INFINITY: Self = <$t>::INFINITY;
+            const HAIR: Self = $hair;
             fn of(x: f64) -> Self {
                 x as $t
             }
@@ -57,5 +60,5 @@ macro_rules! real {
     };
 }
 
-real!(f32);
-real!(f64);
+real!(f32, 1e-5);
+real!(f64, 1e-10);

@@ -37,16 +37,17 @@ impl<T: Real> Steps<T> {
         }
     }
 
-    /// The level nearest to `x` among those in `lower ..= upper`; the level nearest to that interval if it holds none.
+    /// The level nearest to `x` among those in `lower ..= upper`; the level nearest to `x` of
+    /// all if that interval holds none.
     #[inline]
     pub fn nearest_within(&self, x: T, lower: T, upper: T) -> T {
         let level = self.nearest(x);
         if level > upper {
             let inside = self.at_most(upper);
-            if inside >= lower { inside } else { self.nearest(upper) }
+            if inside >= lower - T::HAIR { inside } else { level }
         } else if level < lower {
             let inside = self.at_least(lower);
-            if inside <= upper { inside } else { self.nearest(lower) }
+            if inside <= upper + T::HAIR { inside } else { level }
         } else {
             level
         }
@@ -55,7 +56,7 @@ impl<T: Real> Steps<T> {
     /// The highest level <= x (a hair of rounding allowed), the lowest of all if there is none.
     fn at_most(&self, x: T) -> T {
         match self {
-            Steps::Regular { low, high, step } => ((x / *step + T::of(1e-6)).floored() * *step).most(*low).least(*high),
+            Steps::Regular { low, high, step } => ((x / *step + T::HAIR).floored() * *step).most(*low).least(*high),
             Steps::List(list) => list[list.partition_point(|v| *v <= x).saturating_sub(1)],
         }
     }
@@ -64,7 +65,7 @@ impl<T: Real> Steps<T> {
     fn at_least(&self, x: T) -> T {
         match self {
             Steps::Regular { low, high, step } => {
-                (-((-x / *step + T::of(1e-6)).floored()) * *step).most(*low).least(*high) //
+                (-((-x / *step + T::HAIR).floored()) * *step).most(*low).least(*high) //
             }
             Steps::List(list) => list[list.partition_point(|v| *v < x).min(list.len() - 1)],
         }
