@@ -7,7 +7,8 @@
 // A split is 1024 consecutive samples from first_sample + 1024 * split: short enough for f32; partials are taken to
 // f64 by the host. `pair`: a workgroup of 256 threads makes a 64 x 64 tile for one split and group, a thread 4 x 4 of
 // it, 16 samples at a time through workgroup memory; with `symmetric` (a is b) tiles above the diagonal are left out.
-// Workgroups: splits x groups x row tiles x column tiles (columns fastest). `sums`: 64 threads for one split and row.
+// Workgroups: splits x groups x row tiles x column tiles (columns fastest). `pair_small`: the same with tiles of
+// 16 x 16, one element a thread, for views of few rows (depthwise convolutions, few outputs). `sums`: 64 threads for one split and row.
 #import shared/index
 #import shared/window
 struct Params {
@@ -29,6 +30,8 @@ const SPLIT = 1024u;
 // [sample][rows / 4]
 var<workgroup> left: array<vec4<f32>, 256>;
 var<workgroup> right: array<vec4<f32>, 256>;
+var<workgroup> left_small: array<f32, 256>;
+var<workgroup> right_small: array<f32, 256>;
 var<workgroup> tree: array<vec2<f32>, 64>;
 
 // A row of a view: its channel and tap; channel 0xffffffff beyond the last row.
@@ -47,28 +50,31 @@ fn row_of(w: Window, group: u32, r: u32, rows: u32) -> Row {
     );
 }
 
-// Where row r reads for a sample; 0xffffffff for zero.
-fn entry(w: Window, r: Row, sample: u32) -> u32 {
-    if r.channel == 0xffffffffu || sample >= p.samples {
-        return 0xffffffffu;
-    }
-    let area = w.out_h * w.out_w;
+// A sample's image, output row and output column (the same in both views); image 0xffffffff beyond the last sample.
+fn place(sample: u32) -> vec3<u32> {
+    let area = p.a.out_h * p.a.out_w;
     let pos = sample % area;
-    let row = i32(pos / w.out_w * w.stride_h) + r.row;
-    let column = i32(pos % w.out_w * w.stride_w) + r.column;
-    return window_at(w, sample / area, r.channel, row, column);
+    return vec3<u32>(select(sample / area, 0xffffffffu, sample >= p.samples), pos / p.a.out_w, pos % p.a.out_w);
 }
 
-fn a_at(r: Row, sample: u32) -> f32 {
-    let i = entry(p.a, r, sample);
+// Where row r reads for a sample; 0xffffffff for zero.
+fn entry(w: Window, r: Row, at: vec3<u32>) -> u32 {
+    if r.channel == 0xffffffffu || at.x == 0xffffffffu {
+        return 0xffffffffu;
+    }
+    return window_at(w, at.x, r.channel, i32(at.y * w.stride_h) + r.row, i32(at.z * w.stride_w) + r.column);
+}
+
+fn a_at(r: Row, at: vec3<u32>) -> f32 {
+    let i = entry(p.a, r, at);
     if i == 0xffffffffu {
         return 0.0;
     }
     return a[i];
 }
 
-fn b_at(r: Row, sample: u32) -> f32 {
-    let i = entry(p.b, r, sample);
+fn b_at(r: Row, at: vec3<u32>) -> f32 {
+    let i = entry(p.b, r, at);
     if i == 0xffffffffu {
         return 0.0;
     }
@@ -128,11 +134,11 @@ fn pair(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
     let begin = p.first_sample + split * SPLIT;
     let end = min(begin + SPLIT, p.samples);
     for (var s = begin; s < end; s += 16u) {
-        let sample = s + lane;
+        let at = place(s + lane);
         left[lane * 16u + quad] =
-            vec4<f32>(a_at(a0, sample), a_at(a1, sample), a_at(a2, sample), a_at(a3, sample));
+            vec4<f32>(a_at(a0, at), a_at(a1, at), a_at(a2, at), a_at(a3, at));
         right[lane * 16u + quad] =
-            vec4<f32>(b_at(b0, sample), b_at(b1, sample), b_at(b2, sample), b_at(b3, sample));
+            vec4<f32>(b_at(b0, at), b_at(b1, at), b_at(b2, at), b_at(b3, at));
         workgroupBarrier();
         for (var i = 0u; i < 16u; i++) {
             let u = left[i * 16u + quad];
@@ -152,6 +158,43 @@ fn pair(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
     store(slot, out + 3u, column, sum3);
 }
 
+@compute @workgroup_size(256)
+fn pair_small(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+              @builtin(local_invocation_index) t: u32) {
+    let row_tiles = (p.rows + 15u) / 16u;
+    let column_tiles = (p.rows_b + 15u) / 16u;
+    let number = workgroup_number(wid, count);
+    let slot = number / (row_tiles * column_tiles);
+    let split = slot / p.a.groups;
+    let group = slot % p.a.groups;
+    let row0 = number / column_tiles % row_tiles * 16u;
+    let column0 = number % column_tiles * 16u;
+    // The same for the whole workgroup, as above.
+    if split >= p.splits || (p.symmetric == 1u && column0 > p.first_row + row0 + 15u) {
+        return;
+    }
+    let lane = t % 16u;
+    let line = t / 16u;
+    let row = row_of(p.a, group, p.first_row + row0 + line, p.rows_a);
+    let column = row_of(p.b, group, column0 + line, p.rows_b);
+    var sum = 0.0;
+    let begin = p.first_sample + split * SPLIT;
+    let end = min(begin + SPLIT, p.samples);
+    for (var s = begin; s < end; s += 16u) {
+        let at = place(s + lane);
+        left_small[lane * 16u + line] = a_at(row, at);
+        right_small[lane * 16u + line] = b_at(column, at);
+        workgroupBarrier();
+        for (var i = 0u; i < 16u; i++) {
+            sum += left_small[i * 16u + line] * right_small[i * 16u + lane];
+        }
+        workgroupBarrier();
+    }
+    if row0 + line < p.rows && column0 + lane < p.rows_b {
+        partial_sums[(slot * p.rows + row0 + line) * p.rows_b + column0 + lane] += sum;
+    }
+}
+
 @compute @workgroup_size(64)
 fn sums(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
         @builtin(local_invocation_index) t: u32) {
@@ -166,7 +209,7 @@ fn sums(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
     let end = min(begin + SPLIT, p.samples);
     var sum = vec2<f32>();
     for (var s = begin + t; s < end; s += 64u) {
-        let v = a_at(r, s);
+        let v = a_at(r, place(s));
         sum += vec2<f32>(v, v * v);
     }
     tree[t] = sum;

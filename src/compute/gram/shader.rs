@@ -18,6 +18,13 @@ const BUSY: usize = 512;
 /// Bytes of one part's partial sums when split for the sake of parallelism.
 const MOST_SPLIT_BYTES: usize = 32 << 20;
 
+const SMALL: usize = 16;
+
+/// The side of the tiles that a product of `rows` x `columns` is cut into.
+fn tile(rows: usize, columns: usize) -> usize {
+    if rows.min(columns) <= SMALL { SMALL } else { 64 }
+}
+
 /// One block of inputs, or the targets as point-wise patches of themselves.
 struct View {
     spec: PatchSpec,
@@ -97,7 +104,10 @@ impl Accumulator {
         let band = if fit < rows { fit / 64 * 64 } else { rows };
         for first_row in (0..rows).step_by(band) {
             let here = band.min(rows - first_row);
-            let tiles = if b.is_some() { here.div_ceil(64) * columns.div_ceil(64) } else { here.div_ceil(8) };
+            let tiles = match b {
+                Some(_) => here.div_ceil(tile(here, columns)) * columns.div_ceil(tile(here, columns)),
+                None => here.div_ceil(8),
+            };
             let splits = BUSY.div_ceil(groups * tiles).min(64).min(MOST_SPLIT_BYTES / (here * row_bytes)).max(1);
             let sums = self.dev.zeros(splits * here * groups * columns)?;
             self.parts.push(Part { a, b, first_row, rows: here, splits, pending: 0, sums });
@@ -150,8 +160,12 @@ impl Accumulator {
             samples: samples as u32,
             symmetric: (part.b == Some(part.a)) as u32,
         };
+        let side = tile(part.rows, self.views[b].rows);
         let (entry, count) = match part.b {
-            Some(b) => ("pair", part.rows.div_ceil(64) * self.views[b].rows.div_ceil(64)),
+            Some(_) => {
+                let entry = if side == SMALL { "pair_small" } else { "pair" };
+                (entry, part.rows.div_ceil(side) * self.views[b].rows.div_ceil(side))
+            }
             None => ("sums", part.rows),
         };
         let groups = (part.splits * groups * count) as u64;
