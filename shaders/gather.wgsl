@@ -16,10 +16,10 @@ fn gather(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count:
         return;
     }
     let image = i / p.count;
-    let from = index[i % p.count];
+    let source = index[i % p.count];
     var value = Scalar(0);
-    if from < p.src_len {
-        value = x[image * p.src_len + from];
+    if source < p.src_len {
+        value = x[image * p.src_len + source];
     }
     y[image * p.dst_len + p.dst_offset + i % p.count] = value;
 }

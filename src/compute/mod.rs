@@ -10,6 +10,7 @@ pub mod conv;
 mod device;
 pub mod gather;
 mod gpu;
+pub mod gram;
 mod patch;
 pub mod pool;
 pub mod step;
