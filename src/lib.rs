@@ -4,6 +4,11 @@
 //! `cli`, `report`, `export`, `compare`, `convert`, `verify`, `spiking`, `forward`, `fit`, `compute`, `chip`, `neuron`,
 //! `network`.
 
+pub mod cli;
+pub mod compare;
+pub mod convert;
+pub mod export;
+pub mod report;
 pub mod chip;
 pub mod compute;
 pub mod error;

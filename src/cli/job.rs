@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::chip::{Chip, Grid, ScaleOwner};
+use crate::chip::{Chip, Grid};
 use crate::compare::Decision;
 use crate::convert::{Images, Options, Response};
 use crate::error::{Error, Result};

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use super::encode::{self, Code};
 use super::walk::{Walk, runner};
-use super::{Errors, LayerRecord, Response, quantize, views};
-use crate::compute::{Moments, PatchSpec, Sums};
+use super::{Errors, LayerRecord, quantize};
+use crate::compute::gram::{Moments, PatchSpec, Sums};
 use crate::error::{Error, Result};
 use crate::fit::{self, Objectives, Problem, Solution, Spec, Status};
 use crate::network::{Activation, Block, Op, Shape};
