@@ -48,7 +48,7 @@ pub struct StateRules {
 
 impl Default for StateRules {
     fn default() -> Self {
-        Self { potential_bits: 32, threshold_bits: 24, bias_bits: 24 }
+        Self { potential_bits: 32, threshold_bits: 31, bias_bits: 32 }
     }
 }
 

@@ -44,7 +44,6 @@ pub fn run(args: &Args) -> Result<()> {
 /// Anything that is wrong with the job, before any work; then the work's own.
 pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])]) -> Result<Report> {
     let start = Instant::now();
-    let options = job.options()?;
     let choice: Choice = job.device.as_deref().unwrap_or("auto").parse()?;
     let folder = OutputFolder::new(out)?;
     for (name, bytes) in input {
@@ -65,6 +64,7 @@ pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])]) -> Resu
     };
     let (model, _) = located.need()?;
     let network = network::read(Path::new(model))?;
+    let options = located.options(&network)?;
     let decision = located.decision(&network)?;
     let calibration = located.calibration_images(&network)?;
     let test = located.test_images(&network)?;

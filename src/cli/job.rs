@@ -206,7 +206,7 @@ impl JobArgs {
     ///
     /// # Errors
     /// Input: a value that a key does not know, by the key's name.
-    pub fn options(&self) -> Result<Options> {
+    pub fn options(&self, network: &Network) -> Result<Options> {
         let mut chip = Chip::load(self.chip.as_deref().unwrap_or("generic8"))?;
         if let Some(neuron) = &self.neuron {
             chip.neuron = Model::named(neuron)?;
@@ -239,6 +239,7 @@ impl JobArgs {
             method: self.method.as_deref().unwrap_or("auto").parse()?,
             ridge,
             population,
+            decides: self.decision(network)? != Decision::None,
             batch_bytes: self.memory.unwrap_or(256).clamp(16, 1 << 20) << 20,
             seed: self.seed.unwrap_or(0),
         })

@@ -44,7 +44,6 @@ pub fn run(args: &Args) -> Result<()> {
     }
     job.labels = args.labels.clone().or(job.labels);
     job.test_images = args.images.or(job.test_images);
-    let options = job.options()?;
     let mut spiking = export::safetensors::read(&args.dir.join("weights.safetensors"))?;
     if let Some(steps) = args.steps {
         if !(1..=4096).contains(&steps) {
@@ -54,9 +53,10 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let (model, _) = job.need()?;
     let network = network::read(std::path::Path::new(model))?;
-    if network.nodes.len() != spiking.nodes.len() || network.output_shape() != spiking.nodes[spiking.output].shape {
+    if network.nodes.len() != spiking.nodes.len() || network.output_shape().c != spiking.nodes[spiking.output].decode.channels {
         return Err(Error::input(args.dir.display().to_string(), format!("was not converted from {model}")));
     }
+    let options = job.options(&network)?;
     let images = job.test_images(&network)?;
     let labels = job.test_labels(&images)?;
     let choice: Choice = args.device.as_deref().or(job.device.as_deref()).unwrap_or("auto").parse()?;

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::encode::{self, Code};
 use super::walk::{Walk, runner};
-use super::{Errors, LayerRecord, quantize};
+use super::{Errors, LayerRecord, contrast, quantize};
 use crate::compute::gram::{Moments, PatchSpec, Sums};
 use crate::error::{Error, Result};
 use crate::fit::{self, Objectives, Problem, Solution, Spec, Status};
@@ -47,11 +47,11 @@ struct Task<'a> {
     name: &'a str,
     shape: Shape,
     blocks: &'a [Block],
-    ann_bias: &'a [f32],
-    activation: Activation,
     groups: usize,
     /// False for the output layer.
     fires: bool,
+    /// The rows are deviations from the outputs' mean, and the mean: outputs of the trained layer.
+    contrast: Option<Shape>,
     /// Per block: spiking channels and taps of one row, rate of one total, and the power of two that its codes are
     /// shifted by.
     columns: Vec<Columns>,
@@ -85,20 +85,21 @@ impl Walk<'_> {
         let start = Instant::now();
         let network = self.network;
         let node = &network.nodes[index];
-        let Op::Neurons { blocks, bias, activation } = &node.op else {
+        let Op::Neurons { blocks, activation, .. } = &node.op else {
             return Err(Error::work(&node.name, "not a layer of neurons"));
         };
         let fires = index != network.output || *activation != Activation::Linear;
         let groups = blocks.first().map_or(1, |b| b.groups);
+        let contrast = (!fires && self.options.decides && groups == 1 && node.shape.c > 1).then_some(node.shape);
+        let contrasted = contrast.map(|shape| contrast::blocks(blocks, shape.c));
         let task = Task {
             index,
             name: &node.name,
-            shape: node.shape,
-            blocks,
-            ann_bias: bias,
-            activation: *activation,
+            shape: Shape { c: node.shape.c + usize::from(contrast.is_some()), ..node.shape },
+            blocks: contrasted.as_deref().unwrap_or(blocks),
             groups,
             fires,
+            contrast,
             columns: self.columns(blocks)?,
         };
         let survey = self.survey(&task, keep)?;
@@ -163,10 +164,14 @@ impl Walk<'_> {
                 task.blocks.iter().map(|b| walk.activations(b.source, batch)).collect::<Result<Vec<_>>>()?;
             let inputs: Vec<_> = inputs.iter().collect();
             let mut z = runner(&walk.forward, task.index)?.linear(walk.dev, images, &inputs)?;
+            let mut host = walk.dev.download(&z)?;
+            if let Some(outputs) = task.contrast {
+                host = contrast::targets(&host, outputs);
+                z = walk.dev.upload(&host)?;
+            }
             let xs = walk.rates(task, batch)?;
             let xs: Vec<_> = xs.iter().collect();
             moments.add(images, &xs, &z)?;
-            let host = walk.dev.download(&z)?;
             let area = task.shape.area();
             for (i, plane) in host.chunks_exact(area).enumerate() {
                 let into = &mut samples[i % task.shape.c];
@@ -393,6 +398,7 @@ impl Walk<'_> {
                 gain: code.ramps.iter().flatten().map(|r| r.value).collect(),
                 base: code.base,
             },
+            None if task.contrast.is_some() => contrast::decode(task.shape.c - 1),
             None => Decode::plain(vec![1.0; task.shape.c]),
         };
         SpikingNode {

@@ -2,6 +2,7 @@
 //! converted so far really gives it (measured rates), then simulated once on the calibration images, so that the next
 //! layer sees its true spike trains. METHOD sections 1 and 2.
 
+mod contrast;
 mod encode;
 mod layer;
 mod quantize;
@@ -45,6 +46,8 @@ pub struct Options {
     pub ridge: f64,
     /// Neurons for a unit whose activation one neuron cannot follow.
     pub population: usize,
+    /// The outputs are compared with each other (a decision), not read one by one.
+    pub decides: bool,
     /// Bytes of activations and spikes that a batch may hold in memory.
     pub batch_bytes: u64,
     pub seed: u64,

@@ -57,7 +57,7 @@ impl InputCode {
 pub struct Decode {
     /// Channels of the trained network's node.
     pub channels: usize,
-    /// Per spiking channel: the ANN channel that it stands for.
+    /// Per spiking channel: the ANN channel that it stands for, or `ALL`.
     pub origin: Vec<u32>,
     /// Per spiking channel.
     pub gain: Vec<f64>,
@@ -66,6 +66,9 @@ pub struct Decode {
 }
 
 impl Decode {
+    /// The origin of a channel that adds to every ANN channel.
+    pub const ALL: u32 = u32::MAX;
+
     /// One spiking channel per ANN channel, no offset.
     pub fn plain(gain: Vec<f64>) -> Self {
         let channels = gain.len();
@@ -76,9 +79,14 @@ impl Decode {
     pub fn values(&self, rates: &[f32], area: usize) -> Vec<f32> {
         let mut out: Vec<f64> = self.base.iter().flat_map(|&b| std::iter::repeat_n(b, area)).collect();
         for (i, plane) in rates.chunks_exact(area).enumerate() {
-            let at = self.origin[i] as usize * area;
-            for (o, &r) in out[at..at + area].iter_mut().zip(plane) {
-                *o += self.gain[i] * f64::from(r);
+            let onto = match self.origin[i] {
+                Decode::ALL => 0..self.channels,
+                c => c as usize..c as usize + 1,
+            };
+            for c in onto {
+                for (o, &r) in out[c * area..(c + 1) * area].iter_mut().zip(plane) {
+                    *o += self.gain[i] * f64::from(r);
+                }
             }
         }
         out.into_iter().map(|v| v as f32).collect()

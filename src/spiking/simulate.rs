@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::network::Shape;
 use crate::neuron::Model;
 
-use super::network::{Layer, Schedule, SpikingNetwork, SpikingOp, State, Weights};
+use super::network::{Layer, Schedule, SpikingNetwork, SpikingNode, SpikingOp, State, Weights};
 
 /// Spike trains of one node for a batch: counts `[steps][images][shape]`. `steps` is 1 where the trains are constant,
 /// and in the layered schedule, where only the totals over T matter.
@@ -34,7 +34,7 @@ impl Trains {
 /// What a node gives.
 pub enum Output {
     Trains(Trains),
-    /// A readout's accumulated potential over T, in ANN units, `[images][shape]`.
+    /// A readout's accumulated potential over T, to be decoded like rates, `[images][shape]`.
     Values(Vec<f32>),
 }
 
@@ -357,7 +357,7 @@ impl<'a> Simulation<'a> {
                 activity.synaptic_operations[i] += fan.operations(&totals[fan.source]);
             }
             match runner.run(dev, images, &inputs)? {
-                Output::Values(values) if i == net.output => return Ok(values),
+                Output::Values(values) if i == net.output => return Ok(decoded(node, &values)),
                 Output::Values(_) => return Err(Error::work(&node.name, "a readout before the output")),
                 Output::Trains(trains) => {
                     let total = if node.constant { vec![] } else { dev.download(&trains.totals(dev)?)? };
@@ -378,8 +378,13 @@ impl<'a> Simulation<'a> {
         let node = &net.nodes[net.output];
         let rate = rate_per_total(net, net.output);
         let rates: Vec<f32> = totals[net.output].iter().map(|&n| (f64::from(n) * rate) as f32).collect();
-        Ok(rates.chunks_exact(node.shape.len()).flat_map(|r| node.decode.values(r, node.shape.area())).collect())
+        Ok(decoded(node, &rates))
     }
+}
+
+/// A batch of a node's rates (or accumulated values) as values of the trained network.
+fn decoded(node: &SpikingNode, rates: &[f32]) -> Vec<f32> {
+    rates.chunks_exact(node.shape.len()).flat_map(|r| node.decode.values(r, node.shape.area())).collect()
 }
 
 impl FanOut {
@@ -390,7 +395,7 @@ impl FanOut {
 }
 
 /// For each spiking source of a layer, how many synapses a spike at each of its positions drives.
-fn fan_out(net: &SpikingNetwork, node: &super::SpikingNode) -> Vec<FanOut> {
+fn fan_out(net: &SpikingNetwork, node: &SpikingNode) -> Vec<FanOut> {
     let SpikingOp::Neurons(layer) = &node.op else { return vec![] };
     let mut all = Vec::new();
     for s in layer.synapses.iter().filter(|s| !net.nodes[s.source].constant) {
