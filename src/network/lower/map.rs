@@ -171,7 +171,7 @@ pub fn reshape(dims: &[usize], shape: &[i64], allow_zero: bool, batch: Option<us
         }
         let known = checked_len(&out, MAX_ELEMENTS).ok()?;
         if let Some(i) = open {
-            if known == 0 || len % known != 0 {
+            if known == 0 || !len.is_multiple_of(known) {
                 return None;
             }
             out[i] = len / known;
