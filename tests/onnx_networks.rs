@@ -2,17 +2,8 @@
 
 mod common;
 
-use common::{data, local, reference, relative_error, uniform};
-use synfit::network::{self, Head, Layout, Network, Op};
-
-/// Channels-last values as the network wants them.
-fn to_chw(network: &Network, x: Vec<f32>) -> Vec<f64> {
-    let s = network.input_shape();
-    match network.layout {
-        Layout::Nchw => x.into_iter().map(f64::from).collect(),
-        Layout::Nhwc => (0..s.len()).map(|i| x[(i % s.area()) * s.c + i / s.area()] as f64).collect(),
-    }
-}
+use common::{data, local, reference, relative_error, to_chw, uniform, with_head};
+use synfit::network::{self, Network, Op};
 
 /// One line a network: name, seed, scale of the input, outputs.
 fn cases() -> Vec<(String, u64, f32, Vec<f64>)> {
@@ -29,26 +20,9 @@ fn cases() -> Vec<(String, u64, f32, Vec<f64>)> {
         .collect()
 }
 
-fn with_head(head: Head, mut y: Vec<f64>) -> Vec<f64> {
-    match head {
-        Head::None => y,
-        Head::Sigmoid => y.into_iter().map(|v| 1.0 / (1.0 + (-v).exp())).collect(),
-        Head::Softmax | Head::LogSoftmax => {
-            let max = y.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            let log_sum = y.iter().map(|v| (v - max).exp()).sum::<f64>().ln() + max;
-            y.iter_mut().for_each(|v| *v -= log_sum);
-            if head == Head::Softmax { y.into_iter().map(f64::exp).collect() } else { y }
-        }
-        Head::ArgMax => {
-            let best = (0..y.len()).fold(0, |b, i| if y[i] > y[b] { i } else { b });
-            vec![best as f64]
-        }
-    }
-}
-
 fn compare(network: &Network, seed: u64, scale: f32, expected: &[f64]) -> f64 {
-    let x = uniform(seed, network.input_shape().len()).into_iter().map(|v| v * scale).collect();
-    let y = with_head(network.head, reference::output(network, &to_chw(network, x)));
+    let x: Vec<f32> = uniform(seed, network.input_shape().len()).into_iter().map(|v| v * scale).collect();
+    let y = with_head(network.head, reference::output(network, &to_chw(network, &x)));
     relative_error(&y, expected)
 }
 
