@@ -247,7 +247,104 @@ def operators():
     print(len(c.names), "operator cases")
 
 
+def refusals():
+    """Models that must be refused, each with words that the one line of the error must hold."""
+    i64, T = (lambda *v: np.array(v, np.int64)), onnx.TensorProto
+    out = open(HERE + "/refusals.bin", "wb")
+    count = 0
+
+    def model(nodes, shape=("N", 3, 6, 6), consts=(), opset=13, inputs=("x",), outputs=("y",)):
+        made = [onnx.helper.make_node(op, i, o, name=f"{op}_{n}", **a) for n, (op, i, o, a) in enumerate(nodes)]
+        graph = onnx.helper.make_graph(
+            made, "g", [onnx.helper.make_tensor_value_info(i, T.FLOAT, shape) for i in inputs],
+            [onnx.helper.make_empty_tensor_value_info(o) for o in outputs],
+            [v if isinstance(v, T) else onnx.numpy_helper.from_array(np.asarray(v), k) for k, v in dict(consts).items()])
+        return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)])
+
+    def add(name, words, *args, **kw):
+        nonlocal count
+        count += 1
+        m = args[0] if isinstance(args[0], (bytes, onnx.ModelProto)) else model(*args, **kw)
+        for part in (name.encode(), m if isinstance(m, bytes) else m.SerializeToString(), words.encode()):
+            out.write(np.uint32(len(part)).tobytes() + part)
+
+    x, y, w = ["x"], ["y"], np.ones((4, 3, 3, 3), np.float32)
+    conv = lambda **a: [("Conv", ["x", "w"], y, a)]
+    add("transposed", 'node "ConvTranspose_1" (ConvTranspose)|no spiking chip', [("Relu", x, ["a"], {}), ("ConvTranspose", ["a", "w"], y, {})], consts={"w": w})
+    for op in ("Resize", "LSTM", "LRN", "Erf", "InstanceNormalization"):
+        add(op, f'node "{op}_0" ({op})|no spiking chip', [(op, x, y, {})])
+    add("custom", "(com.example.Thing)", [("Thing", x, y, {"domain": "com.example"})])
+    add("product", 'node "Mul_1" (Mul)|multiplies two signals', [("Relu", x, ["a"], {}), ("Mul", ["a", "x"], y, {})])
+    add("quotient", "(Div)|divides by a signal", [("Div", ["c", "x"], y, {})], consts={"c": np.float32(1)})
+    add("softmax_inside", 'node "Softmax_0" (Softmax)', [("Softmax", x, ["a"], {}), ("Relu", ["a"], y, {})], ("N", 4))
+    add("softmax_part", "(Softmax)|part of its input", [("Softmax", x, y, {"axis": 1})])
+    add("dynamic_weights", '"x"|must be constant', [("Conv", ["x", "x"], y, {})])
+    for bad in (np.nan, np.inf):
+        v = w.copy(); v[1, 2, 0, 1] = bad
+        add(f"weights_{bad}", 'node "Conv_0" (Conv)|"w" holds|finite', conv(), consts={"w": v})
+    add("overflow", "finite", [("Gemm", ["x", "w"], y, {"alpha": 1e30})], ("N", 2), {"w": np.full((2, 2), 1e30, np.float32)})
+    add("overflow_folded", "come to inf", [("MatMul", ["x", "w"], ["a"], {}), ("MatMul", ["a", "w"], y, {})], ("N", 2), {"w": np.full((2, 2), 1e30, np.float32)})
+    add("division_by_zero", "(Div)|finite", [("Div", ["x", "c"], y, {})], consts={"c": np.float32(0)})
+    add("zero_variance", "(BatchNormalization)|finite", [("BatchNormalization", ["x", "c", "c", "c", "c"], y, {"epsilon": 0.0})], consts={"c": np.zeros(3, np.float32)})
+    add("bn_training", "training", [("BatchNormalization", ["x", "c", "c", "c", "c"], y, {"training_mode": 1})], consts={"c": np.ones(3, np.float32)}, opset=14)
+    add("group", "(Conv)|group", conv(group=0), consts={"w": w})
+    add("channels", "(Conv)|[4, 3, 3, 3]", conv(), ("N", 5, 6, 6), {"w": w})
+    add("kernel_too_large", "(Conv)|larger than", conv(), ("N", 3, 2, 2), {"w": w})
+    add("strides", "strides holds 0", conv(strides=[0, 1]), consts={"w": w})
+    add("pads", "pads holds -1", conv(pads=[0, -1, 0, 0]), consts={"w": w})
+    add("pads_count", "pads has 3 entries", conv(pads=[0, 1, 0]), consts={"w": w})
+    add("huge_pads", "too large", conv(pads=[1 << 23] * 4), consts={"w": w})
+    add("huge_pool", "too large", [("AveragePool", x, y, {"kernel_shape": [3, 3], "pads": [1 << 23] * 4, "count_include_pad": 1})])
+    add("kernel_missing", "kernel_shape is missing", [("MaxPool", x, y, {})])
+    add("conv_3d", "(Conv)|one or two axes", [("Conv", ["x", "w"], y, {})], ("N", 3, 4, 4, 4), {"w": np.ones((1, 3, 1, 1, 1), np.float32)})
+    add("bias_count", "has 5 biases for 4 outputs", [("Conv", ["x", "w", "b"], y, {})], consts={"w": w, "b": np.ones(5, np.float32)})
+    add("gemm_shape", "(Gemm)|does not go with", [("Gemm", ["x", "w"], y, {})], ("N", 5), {"w": np.ones((4, 2), np.float32)})
+    add("reshape", "cannot reshape [1, 3, 6, 6] to [1, 7]", [("Reshape", ["x", "s"], y, {})], consts={"s": i64(1, 7)})
+    add("pad_mode", 'mode "reflect"', [("Pad", ["x", "p"], y, {"mode": "reflect"})], consts={"p": i64(0, 0, 1, 1, 0, 0, 1, 1)})
+    add("pad_value", "pads with the value 1", [("Pad", ["x", "p", "v"], y, {})], consts={"p": i64(0, 0, 1, 1, 0, 0, 1, 1), "v": np.float32(1)})
+    add("pad_huge", "(Pad)", [("Pad", ["x", "p"], y, {})], consts={"p": i64(0, 0, 2**62, 0, 0, 0, 2**62, 0)})
+    add("slice_empty", "leaves nothing", [("Slice", ["x", "a", "a"], y, {})], consts={"a": i64(1)})
+    add("axis", "axis 7", [("Concat", ["x", "x"], y, {"axis": 7})])
+    add("expand_huge", "too large", [("Expand", ["x", "s"], y, {})], consts={"s": i64(2**40, 3, 6, 6)})
+    add("filled_huge", "too large", [("ConstantOfShape", ["s"], ["a"], {}), ("Add", ["x", "a"], y, {})], consts={"s": i64(2**31, 2**31)})
+    add("filled_negative", "negative", [("ConstantOfShape", ["s"], ["a"], {}), ("Add", ["x", "a"], y, {})], consts={"s": i64(-3)})
+    add("symbolic", '"height"', [("Relu", x, y, {})], ("N", 3, "height", 6))
+    add("negative_input", "negative dimension -4", [("Relu", x, y, {})], ("N", 3, -4, 6))
+    add("huge_input", "too large", [("Relu", x, y, {})], ("N", 2**40, 2**40))
+    add("two_outputs", "2 outputs (y, z)", [("Relu", x, y, {}), ("Tanh", x, ["z"], {})], outputs=("y", "z"))
+    add("two_inputs", "2 inputs (x, z)", [("Add", ["x", "z"], y, {})], inputs=("x", "z"))
+    add("no_input", "does not depend", [("Relu", ["c"], y, {})], consts={"c": np.ones(3, np.float32)})
+    add("undefined", '"nowhere", which nothing writes', [("Relu", x, ["a"], {}), ("Add", ["a", "nowhere"], y, {})])
+    add("cycle", "cycle", [("Add", ["x", "b"], ["a"], {}), ("Relu", ["a"], ["b"], {}), ("Relu", ["b"], y, {})])
+    add("written_twice", 'two nodes write "a"', [("Relu", x, ["a"], {}), ("Relu", x, ["a"], {}), ("Relu", ["a"], y, {})])
+    add("old", "opset 6", [("Relu", x, y, {})], opset=6)
+    add("integers", "(Cast)|integers", [("Cast", x, ["a"], {"to": T.INT32}), ("Cast", ["a"], y, {"to": T.FLOAT})])
+    add("negative_slope", "alpha is -1", [("LeakyRelu", x, y, {"alpha": -1.0})])
+    add("attribute_type", "attribute alpha is not a number", [("LeakyRelu", x, y, {"alpha": "much"})])
+    short = model(conv(), consts={"w": w}); short.graph.initializer[0].raw_data = b"1234567"
+    add("short_weights", 'initializer "w" has 7 bytes', short)
+    typed = model(conv(), consts={"w": w}); t = typed.graph.initializer[0]; t.ClearField("raw_data"); t.float_data.extend([1, 2])
+    add("typed_weights", 'initializer "w" has dimensions [4, 3, 3, 3] but 2 values', typed)
+    dims = model(conv(), consts={"w": w}); dims.graph.initializer[0].dims[0] = -4
+    add("negative_weights", 'initializer "w" has a negative dimension', dims)
+    dims = model(conv(), consts={"w": w}); dims.graph.initializer[0].dims[0] = 2**62
+    add("huge_weights", 'initializer "w"', dims)
+    text = model(conv(), consts={"w": onnx.helper.make_tensor("w", T.STRING, [1], [b"a"])})
+    add("string_weights", "element type string", text)
+    for name, entry, words in (("escape", "../../../Cargo.toml", "not inside"), ("absolute", "/etc/passwd", "not inside"), ("lost", "nothing.bin", "cannot be found"), ("cut", "weights.bin", "too short")):
+        ext = model(conv(), consts={"w": w}); t = ext.graph.initializer[0]; t.ClearField("raw_data"); t.data_location = T.EXTERNAL
+        for k, v in (("location", entry), ("offset", "0"), ("length", "432")):
+            e = t.external_data.add(); e.key, e.value = k, v
+        add("external_" + name, words, ext)
+    add("empty", "not an ONNX model", b"")
+    add("text", "not an ONNX model", b"# not a model at all\n")
+    add("png", "not an ONNX model", b"\x89PNG\r\n\x1a\n" + bytes(40))
+    out.close()
+    print(count, "refusals")
+
+
 if __name__ == "__main__":
     operators()
+    refusals()
     if os.environ.get("SYNFIT_DATA"):
         networks()
