@@ -25,7 +25,12 @@ fn operators_agree_with_onnxruntime() {
         let tolerance = if case.name.contains("float16") { 2e-3 } else { 1e-5 };
         let error = if y.len() == expected.len() { relative_error(&y, &expected) } else { f64::INFINITY };
         if error.is_nan() || error > tolerance {
-            failures.push(format!("{}: relative error {error:.1e}, {} and {} outputs", case.name, y.len(), expected.len()));
+            failures.push(format!(
+                "{}: relative error {error:.1e}, {} and {} outputs",
+                case.name,
+                y.len(),
+                expected.len()
+            ));
         }
         if case.nodes >= 0 && network.nodes.len() != case.nodes as usize {
             let names: Vec<_> = network.nodes.iter().map(|n| &n.name).collect();

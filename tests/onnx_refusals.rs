@@ -33,7 +33,11 @@ fn what_cannot_be_lowered_is_named() {
             Err(e) => {
                 let line = e.to_string();
                 let right = words.split('|').all(|w| line.contains(w));
-                if !right || e.kind != Kind::Input || !line.starts_with(&format!("{name}.onnx: ")) || line.contains('\n') {
+                if !right
+                    || e.kind != Kind::Input
+                    || !line.starts_with(&format!("{name}.onnx: "))
+                    || line.contains('\n')
+                {
                     failures.push(format!("{name}: expected {words:?}, got: {line}"));
                 }
             }

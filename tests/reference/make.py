@@ -346,5 +346,6 @@ def refusals():
 if __name__ == "__main__":
     operators()
     refusals()
+    np.savez_compressed(HERE + "/deflated.npz", x=np.arange(24, dtype=np.uint8).reshape(1, 2, 3, 4))
     if os.environ.get("SYNFIT_DATA"):
         networks()
