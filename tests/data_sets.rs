@@ -412,7 +412,7 @@ fn the_built_in_network_classifies_its_test_images() {
         .filter(|&i| {
             let image = set.batch(i..i + 1).expect("batch");
             let x: Vec<f64> = image.iter().map(|&v| (a[0] * v + b[0]) as f64).collect();
-            let y = common::reference::output(&net, &x);
+            let y = common::reference::forward(&net, &x).swap_remove(net.output);
             let best = (0..y.len()).fold(0, |m, i| if y[i] > y[m] { i } else { m });
             best as i64 == labels[i]
         })

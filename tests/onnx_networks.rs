@@ -85,3 +85,16 @@ fn both_forms_of_resnet20_are_the_same_network() {
     }
     assert!(a == b);
 }
+
+/// Depthwise convolutions keep their groups through folding: MobileNet's work stays what it was.
+#[test]
+fn depthwise_layers_stay_depthwise() {
+    let Some(folder) = data("networks") else { return };
+    let network = network::read(&folder.join("vww_mobilenetv1_025.onnx")).unwrap_or_else(|e| panic!("{e}"));
+    let depthwise =
+        |op: &Op| matches!(op, Op::Neurons { blocks, .. } if blocks[0].groups > 1 && blocks[0].window.taps() == 9);
+    assert_eq!(network.nodes.iter().filter(|n| depthwise(&n.op)).count(), 13);
+    // 13 depthwise and 14 other layers, pooling, input.
+    assert_eq!(network.nodes.len(), 30);
+    assert!((7_000_000..8_000_000).contains(&network.macs()), "{} multiplications", network.macs());
+}

@@ -9,7 +9,7 @@ mod preprocess;
 mod zip;
 
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::layers::{Layout, Shape};
 use crate::error::{Error, Result};
@@ -44,7 +44,7 @@ pub struct Dataset {
 
 #[derive(Debug, Clone)]
 enum Store {
-    Array(Array),
+    Array { path: PathBuf, array: Array },
     Folder(Folder),
     Uniform { lo: Vec<f32>, hi: Vec<f32>, seed: u64 },
 }
@@ -54,6 +54,15 @@ impl Dataset {
     /// position. Shapes that differ by dimensions of one entry, or by flattening, will do.
     ///
     /// Errors name the file and say both shapes. Values are not looked at yet: see [`Dataset::validate`].
+    ///
+    /// ```
+    /// use synfit::network::{ChannelOrder, Dataset, Layout, Shape};
+    /// let path = "configs/digits/test_images.npy".as_ref();
+    /// let digits = Dataset::open(path, Shape::new(1, 8, 8), Layout::Nchw, ChannelOrder::Rgb)?.every(5)?;
+    /// assert_eq!((digits.len(), digits.is_u8()), (100, true));
+    /// assert_eq!(digits.batch(0..10)?.len(), 640);
+    /// # Ok::<(), synfit::Error>(())
+    /// ```
     pub fn open(path: &Path, want: Shape, layout: Layout, order: ChannelOrder) -> Result<Dataset> {
         let (store, total, channels_last) = if path.is_dir() {
             let folder = Folder::open(path, want)?;
@@ -63,7 +72,7 @@ impl Dataset {
             let array = Array::open(path, &["images", "x", "data"])?;
             fits(path, &array.dims, want, layout)?;
             let total = array.rows();
-            (Store::Array(array), total, layout == Layout::Nhwc)
+            (Store::Array { path: path.to_path_buf(), array }, total, layout == Layout::Nhwc)
         };
         if total == 0 {
             return Err(bad(path, "holds no images"));
@@ -120,7 +129,7 @@ impl Dataset {
     /// Whether the values are bytes, 0..255.
     pub fn is_u8(&self) -> bool {
         match &self.store {
-            Store::Array(a) => a.element.kind == Kind::Unsigned && a.element.bytes == 1,
+            Store::Array { array: a, .. } => a.element.kind == Kind::Unsigned && a.element.bytes == 1,
             Store::Folder(_) => true,
             Store::Uniform { .. } => false,
         }
@@ -165,7 +174,7 @@ impl Dataset {
         let len = self.shape.len();
         let mut out = Vec::with_capacity(rows.len() * len);
         match &self.store {
-            Store::Array(array) => {
+            Store::Array { array, .. } => {
                 let bytes = array.read(rows)?;
                 self.convert(&bytes, array.element, &mut out);
             }
@@ -212,7 +221,7 @@ impl Dataset {
     /// Reads every selected image once, in batches, and refuses values that are not finite.
     pub fn validate(&self) -> Result<()> {
         let scan = match &self.store {
-            Store::Array(a) => a.element.kind == Kind::Float,
+            Store::Array { array: a, .. } => a.element.kind == Kind::Float,
             // Pictures cannot hold such values, but they can be damaged.
             Store::Folder(_) => true,
             Store::Uniform { .. } => false,
@@ -238,12 +247,13 @@ impl Dataset {
     /// Labels of the selected images: from `path`, else those that came with the data (an .npz with `labels`, class
     /// folders), else none.
     pub fn labels(&self, path: Option<&Path>) -> Result<Option<Vec<i64>>> {
-        let own = Path::new(&self.name);
         let (source, all) = match (path, &self.store) {
             (Some(path), Store::Folder(folder)) => (path, labels::read_named(path, &folder.files)?),
             (Some(path), _) => (path, read_labels(path)?),
             (None, Store::Folder(Folder { classes: Some(classes), root, .. })) => (root.as_path(), classes.clone()),
-            (None, Store::Array(_)) if Array::has_member(own, "labels") => (own, read_labels(own)?),
+            (None, Store::Array { path, .. }) if Array::has_member(path, "labels") => {
+                (path.as_path(), read_labels(path)?)
+            }
             (None, _) => return Ok(None),
         };
         if all.len() != self.total {
