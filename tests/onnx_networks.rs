@@ -2,17 +2,8 @@
 
 mod common;
 
-use common::{data, local, reference, relative_error, uniform};
-use synfit::network::{self, Head, Layout, Network, Op};
-
-/// Channels-last values as the network wants them.
-fn to_chw(network: &Network, x: Vec<f32>) -> Vec<f64> {
-    let s = network.input_shape();
-    match network.layout {
-        Layout::Nchw => x.into_iter().map(f64::from).collect(),
-        Layout::Nhwc => (0..s.len()).map(|i| x[(i % s.area()) * s.c + i / s.area()] as f64).collect(),
-    }
-}
+use common::{data, local, reference, relative_error, to_chw, uniform, with_head};
+use synfit::network::{self, Network, Op};
 
 /// One line a network: name, seed, scale of the input, outputs.
 fn cases() -> Vec<(String, u64, f32, Vec<f64>)> {
@@ -29,26 +20,9 @@ fn cases() -> Vec<(String, u64, f32, Vec<f64>)> {
         .collect()
 }
 
-fn with_head(head: Head, mut y: Vec<f64>) -> Vec<f64> {
-    match head {
-        Head::None => y,
-        Head::Sigmoid => y.into_iter().map(|v| 1.0 / (1.0 + (-v).exp())).collect(),
-        Head::Softmax | Head::LogSoftmax => {
-            let max = y.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            let log_sum = y.iter().map(|v| (v - max).exp()).sum::<f64>().ln() + max;
-            y.iter_mut().for_each(|v| *v -= log_sum);
-            if head == Head::Softmax { y.into_iter().map(f64::exp).collect() } else { y }
-        }
-        Head::ArgMax => {
-            let best = (0..y.len()).fold(0, |b, i| if y[i] > y[b] { i } else { b });
-            vec![best as f64]
-        }
-    }
-}
-
 fn compare(network: &Network, seed: u64, scale: f32, expected: &[f64]) -> f64 {
-    let x = uniform(seed, network.input_shape().len()).into_iter().map(|v| v * scale).collect();
-    let y = with_head(network.head, reference::output(network, &to_chw(network, x)));
+    let x: Vec<f32> = uniform(seed, network.input_shape().len()).into_iter().map(|v| v * scale).collect();
+    let y = with_head(network.head, reference::output(network, &to_chw(network, &x)));
     relative_error(&y, expected)
 }
 
@@ -110,4 +84,17 @@ fn both_forms_of_resnet20_are_the_same_network() {
         assert!(x == y, "node {i} differs");
     }
     assert!(a == b);
+}
+
+/// Depthwise convolutions keep their groups through folding: MobileNet's work stays what it was.
+#[test]
+fn depthwise_layers_stay_depthwise() {
+    let Some(folder) = data("networks") else { return };
+    let network = network::read(&folder.join("vww_mobilenetv1_025.onnx")).unwrap_or_else(|e| panic!("{e}"));
+    let depthwise =
+        |op: &Op| matches!(op, Op::Neurons { blocks, .. } if blocks[0].groups > 1 && blocks[0].window.taps() == 9);
+    assert_eq!(network.nodes.iter().filter(|n| depthwise(&n.op)).count(), 13);
+    // 13 depthwise and 14 other layers, pooling, input.
+    assert_eq!(network.nodes.len(), 30);
+    assert!((7_000_000..8_000_000).contains(&network.macs()), "{} multiplications", network.macs());
 }

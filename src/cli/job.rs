@@ -9,8 +9,7 @@ use crate::chip::{Chip, Grid};
 use crate::compare::Decision;
 use crate::convert::{Images, Options, Response};
 use crate::error::{Error, Result};
-use crate::network::data::{ChannelOrder, Dataset, Preprocess, read_labels};
-use crate::network::{Layout, Network};
+use crate::network::{ChannelOrder, Dataset, Layout, Network, Preprocess};
 use crate::neuron::Model;
 use crate::spiking::Schedule;
 
@@ -273,15 +272,9 @@ impl JobArgs {
         self.open(network, source, self.test_images, self.test_every.unwrap_or(1), seed)
     }
 
-    /// The test labels.
+    /// The test labels: the ones given, or those that came with the images.
     pub fn test_labels(&self, images: &Images) -> Result<Option<Vec<i64>>> {
-        let Some(path) = &self.labels else { return Ok(None) };
-        let all = read_labels(Path::new(path))?;
-        let picked: Vec<i64> = all.into_iter().step_by(self.test_every.unwrap_or(1)).take(images.len()).collect();
-        if picked.len() != images.len() {
-            return Err(Error::input(path, format!("{} labels for {} test images", picked.len(), images.len())));
-        }
-        Ok(Some(picked))
+        images.data.labels(self.labels.as_deref().map(Path::new))
     }
 
     fn open(&self, network: &Network, source: &str, images: Option<usize>, every: usize, seed: u64) -> Result<Images> {
@@ -294,22 +287,12 @@ impl JobArgs {
                 let (lo, hi) = ranges_of(ranges)?;
                 Dataset::uniform(want, images.unwrap_or(1000), &lo, &hi, seed)?
             }
-            None => {
-                let layout = match self.layout.as_deref() {
-                    None => network.layout,
-                    Some("nchw") => Layout::Nchw,
-                    Some("nhwc") => Layout::Nhwc,
-                    Some(other) => return Err(unknown("layout", other, "nchw, nhwc")),
-                };
-                let order = match self.channels.as_deref() {
-                    None | Some("rgb") => ChannelOrder::Rgb,
-                    Some("bgr") => ChannelOrder::Bgr,
-                    Some(other) => return Err(unknown("channels", other, "rgb, bgr")),
-                };
-                Dataset::open(Path::new(source), want, layout, order)?
-            }
+            None => self.open_file(network, Path::new(source))?,
         };
-        data.select(every, images)?;
+        data = data.every(every)?;
+        if let Some(images) = images {
+            data = data.first(images)?;
+        }
         data.validate()?;
         let preprocess = Preprocess {
             scale: self.scale.unwrap_or(1.0),
@@ -318,6 +301,25 @@ impl JobArgs {
         };
         let (scale, shift) = preprocess.affine(network)?;
         Ok(Images { data, scale, shift })
+    }
+
+    fn open_file(&self, network: &Network, path: &Path) -> Result<Dataset> {
+        let order = match self.channels.as_deref() {
+            None | Some("rgb") => ChannelOrder::Rgb,
+            Some("bgr") => ChannelOrder::Bgr,
+            Some(other) => return Err(unknown("channels", other, "rgb, bgr")),
+        };
+        let open = |layout| Dataset::open(path, network.input_shape(), layout, order);
+        match self.layout.as_deref() {
+            // Without a word: as the model wants it, unless only the other layout fits.
+            None => open(network.layout).or_else(|e| match network.layout {
+                Layout::Nchw => open(Layout::Nhwc).map_err(|_| e),
+                Layout::Nhwc => open(Layout::Nchw).map_err(|_| e),
+            }),
+            Some("nchw") => open(Layout::Nchw),
+            Some("nhwc") => open(Layout::Nhwc),
+            Some(other) => Err(unknown("layout", other, "nchw, nhwc")),
+        }
     }
 }
 

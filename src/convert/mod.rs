@@ -18,8 +18,7 @@ use crate::chip::Chip;
 use crate::compute::Device;
 use crate::error::{Error, Result};
 use crate::fit::Method;
-use crate::network::data::Dataset;
-use crate::network::{Layout, Network};
+use crate::network::{Dataset, Layout, Network};
 use crate::spiking::{Schedule, SpikingNetwork};
 
 pub use views::population as neurons_per_unit;

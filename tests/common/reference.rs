@@ -4,18 +4,23 @@
 use rayon::prelude::*;
 use synfit::network::{Block, Network, Op, Shape, Window};
 
-/// The tensors of all nodes for one image; `input` is raw (CHW), the graph's own input arithmetic is applied here.
-pub fn forward(network: &Network, input: &[f64]) -> Vec<Vec<f64>> {
+/// What node 0 holds for what the ONNX graph gets as input (CHW): the graph's own leading arithmetic.
+pub fn node_zero(network: &Network, input: &[f64]) -> Vec<f64> {
     let area = network.input_shape().area();
-    assert_eq!(input.len(), network.input_shape().len(), "input size");
     let affine =
         |(i, x): (usize, &f64)| x * network.input_scale[i / area] as f64 + network.input_shift[i / area] as f64;
+    input.iter().enumerate().map(affine).collect()
+}
+
+/// The tensors of all nodes for one image; `input` is what node 0 holds (preprocessed, CHW).
+pub fn forward(network: &Network, input: &[f64]) -> Vec<Vec<f64>> {
+    assert_eq!(input.len(), network.input_shape().len(), "input size");
     let mut values: Vec<Vec<f64>> = Vec::with_capacity(network.nodes.len());
     for node in &network.nodes {
         let shape = node.shape;
         let source_shape = |s: usize| network.nodes[s].shape;
         let value: Vec<f64> = match &node.op {
-            Op::Input => input.iter().enumerate().map(affine).collect(),
+            Op::Input => input.to_vec(),
             Op::Neurons { blocks, bias, activation } => {
                 let channel = |c: usize| -> Vec<f64> {
                     let mut sums = vec![bias[c] as f64; shape.area()];
@@ -81,7 +86,7 @@ fn taps(w: &Window, from: Shape, y: usize, x: usize) -> impl Iterator<Item = (us
     })
 }
 
-/// The output node's tensor.
+/// The output node's tensor for what the ONNX graph gets as input (CHW).
 pub fn output(network: &Network, input: &[f64]) -> Vec<f64> {
-    forward(network, input).swap_remove(network.output)
+    forward(network, &node_zero(network, input)).swap_remove(network.output)
 }

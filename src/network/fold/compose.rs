@@ -198,3 +198,103 @@ pub fn through_gather(block: &Block, index: &[u32], node: usize, source: Shape, 
     }
     Some(Block { source: node, window: Window::whole(source), groups: 1, weight })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The convolution, straight from the definition.
+    fn apply(block: &Block, from: Shape, to: Shape, x: &[f64], bias: f64) -> Vec<f64> {
+        let (w, width) = (&block.window, from.c / block.groups);
+        let one = |i: usize| {
+            let (o, y, x0) = (i / to.area(), i % to.area() / to.w, i % to.w);
+            let first = o / (to.c / block.groups) * width;
+            let mut sum = bias;
+            for m in 0..width {
+                for tap in 0..w.taps() {
+                    let row = axis(w, 0).at(y as isize, tap / w.kernel[1]);
+                    let column = axis(w, 1).at(x0 as isize, tap % w.kernel[1]);
+                    if (0..from.h as isize).contains(&row) && (0..from.w as isize).contains(&column) {
+                        let at = (first + m) * from.area() + row as usize * from.w + column as usize;
+                        sum += block.weight[(o * width + m) * w.taps() + tap] as f64 * x[at];
+                    }
+                }
+            }
+            sum
+        };
+        (0..to.len()).map(one).collect()
+    }
+
+    fn window() -> impl Strategy<Value = Window> {
+        let two = |r: std::ops::Range<usize>| (r.clone(), r).prop_map(|(a, b)| [a, b]);
+        (two(1..4), two(1..3), two(1..3), (-1isize..3, -1isize..3)).prop_map(|(kernel, stride, dilation, pad)| Window {
+            kernel,
+            stride,
+            dilation,
+            pad: [pad.0, pad.1],
+        })
+    }
+
+    fn block(window: Window, groups: usize, from: usize, to: usize, rng: &mut fastrand::Rng) -> Block {
+        // Small integers: every sum is exact, and so must the composition be.
+        let weight = (0..to * (from / groups) * window.taps()).map(|_| rng.i32(-3..4) as f32).collect();
+        Block { source: 0, window, groups, weight }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+        /// Whenever two blocks compose, the result is the same map; with a bias in between too.
+        #[test]
+        fn a_composition_is_the_sequence(
+            inner in window(), outer in window(), seed in any::<u64>(), biased in any::<bool>(),
+            size in (1usize..8, 1usize..8), middle in (1usize..8, 1usize..8), out in (1usize..5, 1usize..5),
+            groups in (0usize..3, 0usize..3), dense in any::<bool>(),
+        ) {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let source = Shape::new(4, size.0, size.1);
+            let middle = Shape::new(8, middle.0, middle.1);
+            let out = if dense { Shape::new(4, 1, 1) } else { Shape::new(4, out.0, out.1) };
+            let outer = if dense { Window::whole(middle) } else { outer };
+            let inner = block(inner, [1, 2, 4][groups.0], source.c, middle.c, &mut rng);
+            let outer = block(outer, [1, 2, 4][groups.1], middle.c, out.c, &mut rng);
+            let path = Path { source, middle, out };
+            if let Some(joint) = compose(&inner, &outer, path, biased) {
+                let x: Vec<f64> = (0..source.len()).map(|_| rng.i32(-5..6) as f64).collect();
+                let bias = if biased { 2.0 } else { 0.0 };
+                let sequence = apply(&outer, middle, out, &apply(&inner, source, middle, &x, bias), 0.0);
+                let carried = carried_bias(&outer, middle.c, out.c, &[bias; 8]);
+                let mut at_once = apply(&joint, source, out, &x, 0.0);
+                at_once.chunks_mut(out.area()).zip(&carried).for_each(|(c, b)| c.iter_mut().for_each(|v| *v += b));
+                prop_assert_eq!(at_once, sequence);
+            }
+        }
+
+        /// Fewer groups, the same map.
+        #[test]
+        fn regrouping_changes_nothing(window in window(), seed in any::<u64>(), groups in 0usize..3) {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let (source, out) = (Shape::new(4, 5, 4), Shape::new(8, 3, 3));
+            let own = block(window, 4, source.c, out.c, &mut rng);
+            let x: Vec<f64> = (0..source.len()).map(|_| rng.i32(-5..6) as f64).collect();
+            let other = regroup(&own, source, out.c, [1, 2, 4][groups]).expect("small");
+            prop_assert_eq!(apply(&other, source, out, &x, 0.0), apply(&own, source, out, &x, 0.0));
+        }
+    }
+
+    #[test]
+    fn what_is_exact_and_what_is_not() {
+        let mut rng = fastrand::Rng::with_seed(1);
+        let shape = Shape::new(4, 6, 6);
+        let path = Path { source: shape, middle: shape, out: shape };
+        let same = Window { kernel: [3, 3], pad: [1, 1], ..Window::POINT };
+        let padded = block(same, 1, 4, 4, &mut rng);
+        let point = block(Window::POINT, 1, 4, 4, &mut rng);
+        assert!(compose(&point, &padded, path, false).is_some());
+        assert!(compose(&padded, &point, path, true).is_some());
+        // The zeros around the middle tensor would have to know of the bias; and those of two paddings differ.
+        assert!(compose(&point, &padded, path, true).is_none());
+        assert!(compose(&padded, &padded, path, false).is_none());
+    }
+}

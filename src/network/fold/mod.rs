@@ -97,9 +97,12 @@ fn inside(window: &Window, source: Shape, out: Shape) -> Vec<u32> {
     let along = |a: usize, size: usize, positions: usize| -> Vec<u32> {
         (0..positions)
             .map(|p| {
+                // Taps at start + i * dilation, 0 <= i < kernel, within 0..size.
                 let start = (p * window.stride[a]) as isize - window.pad[a];
-                let taps = (0..window.kernel[a]).map(|i| start + (i * window.dilation[a]) as isize);
-                taps.filter(|t| (0..size as isize).contains(t)).count() as u32
+                let d = window.dilation[a] as isize;
+                let first = (d - 1 - start).div_euclid(d).max(0);
+                let last = (size as isize - 1 - start).div_euclid(d).min(window.kernel[a] as isize - 1);
+                (last - first + 1).max(0) as u32
             })
             .collect()
     };

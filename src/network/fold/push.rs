@@ -1,6 +1,8 @@
 //! Rules for everything but maps: activations and rearrangements move towards the maps that they can join; pooling
 //! changes places with linear maps where that is the same.
 
+use std::collections::HashSet;
+
 use super::gather::regular;
 use super::{Draft, DraftNode, Work, compose, diagonal_of, inside};
 use crate::network::layers::{Activation, Block, Shape, Window};
@@ -56,13 +58,28 @@ pub fn rewrite(draft: &mut Draft, node: usize) -> bool {
     new.map(|op| draft.nodes[node].op = op).is_some()
 }
 
-/// Whether an activation pushed to this node would find a linear map to join.
-fn reaches_linear(draft: &Draft, node: usize) -> bool {
-    match &draft.nodes[node].op {
-        Work::MaxPool { source, .. } | Work::Gather { source, .. } => reaches_linear(draft, *source),
-        Work::Concat { sources } => sources.iter().any(|&s| reaches_linear(draft, s)),
-        _ => draft.nodes[node].is_linear(),
+/// The nodes behind `node` that are reached through pooling, rearranging and joining only (itself, if it does none of
+/// these). Without recursion, each node once: graphs may be deep and their branches many.
+fn behind(draft: &Draft, node: usize) -> Vec<usize> {
+    let mut found = Vec::new();
+    let mut seen = HashSet::from([node]);
+    let mut open = vec![node];
+    while let Some(node) = open.pop() {
+        match &draft.nodes[node].op {
+            Work::MaxPool { .. } | Work::AveragePool { .. } | Work::Gather { .. } | Work::Concat { .. } => {
+                open.extend(draft.nodes[node].sources().into_iter().filter(|&s| seen.insert(s)));
+            }
+            _ => found.push(node),
+        }
     }
+    found
+}
+
+/// Whether an activation pushed to this node would find a linear map to join. (Not through an average: that does not
+/// change places with an activation.)
+fn reaches_linear(draft: &Draft, node: usize) -> bool {
+    !matches!(draft.nodes[node].op, Work::AveragePool { .. })
+        && behind(draft, node).iter().any(|&n| draft.nodes[n].is_linear())
 }
 
 fn activate(draft: &mut Draft, node: usize, source: usize, activation: Activation) -> Option<Work> {
@@ -211,18 +228,14 @@ fn through_padding(
 
 /// Whether a node's values are known to be zero or more.
 fn never_negative(draft: &Draft, node: usize) -> bool {
-    match &draft.nodes[node].op {
+    behind(draft, node).iter().all(|&n| match &draft.nodes[n].op {
         Work::Map { activation, .. } | Work::Activate { activation, .. } => match activation {
             Activation::Relu | Activation::Sigmoid | Activation::HardSigmoid { .. } | Activation::Softplus => true,
             Activation::Clip { lo, hi } => *lo >= 0.0 && *hi >= 0.0,
             _ => false,
         },
-        Work::AveragePool { source, .. } | Work::MaxPool { source, .. } | Work::Gather { source, .. } => {
-            never_negative(draft, *source)
-        }
-        Work::Concat { sources } => sources.iter().all(|&s| never_negative(draft, s)),
-        Work::Input => false,
-    }
+        _ => false,
+    })
 }
 
 /// The node takes over the map of another: its name too, if that was a layer of its own.

@@ -192,11 +192,11 @@ impl Lowering<'_> {
         }
         let mut scale = Vec::with_capacity(channels);
         let mut shift = Vec::with_capacity(channels);
-        for c in 0..channels {
-            let deviation = (p[3][c] as f64 + epsilon).sqrt();
-            let s = p[0][c] as f64 / deviation;
+        let [gamma, beta, mean, variance] = &p[..] else { return Err(node.error("needs four parameters")) };
+        for (((&gamma, &beta), &mean), &variance) in gamma.iter().zip(beta).zip(mean).zip(variance) {
+            let s = gamma as f64 / (variance as f64 + epsilon).sqrt();
             scale.push(s as f32);
-            shift.push((p[1][c] as f64 - p[2][c] as f64 * s) as f32);
+            shift.push((beta as f64 - mean as f64 * s) as f32);
         }
         args.finite(&scale, "scale / sqrt(variance + epsilon)")?;
         args.finite(&shift, "its shift")?;

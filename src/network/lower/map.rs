@@ -20,28 +20,22 @@ pub fn strides(dims: &[usize]) -> Vec<usize> {
 }
 
 /// Element (i0, i1, ...) of the result is the source element sum over axes of `at[axis][i_axis]`, or zero where one
-/// of them is `None`.
-fn separable(at: &[Vec<Option<usize>>]) -> Mapped {
+/// of them is `ZERO`.
+fn separable(at: &[Vec<u32>]) -> Mapped {
     let dims: Vec<usize> = at.iter().map(Vec::len).collect();
     checked_len(&dims, MAX_ELEMENTS)?;
     let mut map = vec![0u32];
     for axis in at {
-        map = map
-            .iter()
-            .flat_map(|&base| {
-                axis.iter().map(move |a| match a {
-                    Some(offset) if base != ZERO => base + *offset as u32,
-                    _ => ZERO,
-                })
-            })
-            .collect();
+        let join = |base: u32, offset: u32| if base == ZERO || offset == ZERO { ZERO } else { base + offset };
+        map = map.iter().flat_map(|&base| axis.iter().map(move |&offset| join(base, offset))).collect();
     }
     Ok((dims, map))
 }
 
 /// The identity along every axis, to be changed along some.
-fn axes(dims: &[usize]) -> Vec<Vec<Option<usize>>> {
-    strides(dims).iter().zip(dims).map(|(&s, &d)| (0..d).map(|i| Some(i * s)).collect()).collect()
+fn axes(dims: &[usize]) -> Result<Vec<Vec<u32>>, String> {
+    checked_len(dims, MAX_ELEMENTS)?;
+    Ok(strides(dims).iter().zip(dims).map(|(&s, &d)| (0..d).map(|i| (i * s) as u32).collect()).collect())
 }
 
 pub fn transpose(dims: &[usize], perm: &[usize]) -> Mapped {
@@ -50,7 +44,7 @@ pub fn transpose(dims: &[usize], perm: &[usize]) -> Mapped {
     if sorted != (0..dims.len()).collect::<Vec<_>>() {
         return Err(format!("perm {} is no permutation of the axes of {}", show(perm), show(dims)));
     }
-    let all = axes(dims);
+    let all = axes(dims)?;
     separable(&perm.iter().map(|&p| all[p].clone()).collect::<Vec<_>>())
 }
 
@@ -64,7 +58,7 @@ pub struct Cut {
 }
 
 pub fn slice(dims: &[usize], cuts: &[Cut]) -> Mapped {
-    let mut all = axes(dims);
+    let mut all = axes(dims)?;
     for cut in cuts {
         let n = dims[cut.axis] as i64;
         let (low, high) = if cut.step > 0 { (0, n) } else { (-1, n - 1) };
@@ -86,10 +80,10 @@ pub fn slice(dims: &[usize], cuts: &[Cut]) -> Mapped {
 
 /// `begin` and `end` zeros around each axis; negative ones cut.
 pub fn pad(dims: &[usize], begin: &[i64], end: &[i64]) -> Mapped {
-    let mut all = axes(dims);
-    for (axis, at) in all.iter_mut().enumerate() {
-        let n = dims[axis] as i64;
-        let after = n.checked_add(end[axis]).filter(|&a| a <= MAX_ELEMENTS as i64);
+    let own = axes(dims)?;
+    let mut spans = Vec::with_capacity(dims.len());
+    for (axis, &n) in dims.iter().enumerate() {
+        let after = (n as i64).checked_add(end[axis]).filter(|&a| a <= MAX_ELEMENTS as i64);
         let before = begin[axis].checked_neg().filter(|&b| b >= -(MAX_ELEMENTS as i64));
         let (Some(before), Some(after)) = (before, after) else {
             return Err(format!("pads {} by {} and {}", show(dims), begin[axis], end[axis]));
@@ -97,14 +91,18 @@ pub fn pad(dims: &[usize], begin: &[i64], end: &[i64]) -> Mapped {
         if after <= before {
             return Err(format!("leaves nothing of axis {axis} of {}", show(dims)));
         }
-        *at = (before..after).map(|i| if i < 0 || i >= n { None } else { at[i as usize] }).collect();
+        spans.push(before..after);
     }
-    separable(&all)
+    checked_len(&spans.iter().map(|s| (s.end - s.start) as usize).collect::<Vec<_>>(), MAX_ELEMENTS)?;
+    let place = |(span, at): (std::ops::Range<i64>, &Vec<u32>)| -> Vec<u32> {
+        span.map(|i| usize::try_from(i).ok().and_then(|i| at.get(i).copied()).unwrap_or(ZERO)).collect()
+    };
+    separable(&spans.into_iter().zip(&own).map(place).collect::<Vec<_>>())
 }
 
 /// Axis `axis` replaced by the entries that `indices` (of any shape) name.
 pub fn gather(dims: &[usize], axis: usize, indices: &[i64], index_dims: &[usize]) -> Mapped {
-    let mut all = axes(dims);
+    let mut all = axes(dims)?;
     let n = dims[axis] as i64;
     let mut kept = Vec::with_capacity(indices.len());
     for &i in indices {
@@ -139,14 +137,15 @@ pub fn expand(dims: &[usize], to: &[usize]) -> Mapped {
     if broadcast_dims(dims, to)? != to {
         return Err(format!("{} cannot be expanded to {}", show(dims), show(to)));
     }
-    let own = axes(dims);
+    checked_len(to, MAX_ELEMENTS)?;
+    let own = axes(dims)?;
     let missing = to.len() - dims.len();
-    let all: Vec<Vec<Option<usize>>> = to
+    let all: Vec<Vec<u32>> = to
         .iter()
         .enumerate()
         .map(|(i, &n)| match i.checked_sub(missing) {
             Some(k) if dims[k] == n => own[k].clone(),
-            _ => vec![Some(0); n.min(MAX_ELEMENTS + 1)],
+            _ => vec![0; n],
         })
         .collect();
     separable(&all)
@@ -171,7 +170,7 @@ pub fn reshape(dims: &[usize], shape: &[i64], allow_zero: bool, batch: Option<us
         }
         let known = checked_len(&out, MAX_ELEMENTS).ok()?;
         if let Some(i) = open {
-            if known == 0 || len % known != 0 {
+            if known == 0 || !len.is_multiple_of(known) {
                 return None;
             }
             out[i] = len / known;

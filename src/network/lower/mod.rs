@@ -26,6 +26,13 @@ use view::{Value, View, image_shape};
 /// Reads a trained network from an ONNX file (external data files are looked for next to it).
 ///
 /// Errors are of kind `Input` and name the file and, where there is one, the node.
+///
+/// ```
+/// let network = synfit::network::read("configs/digits/digits_cnn.onnx".as_ref())?;
+/// assert_eq!(network.input_shape().to_string(), "1x8x8");
+/// assert_eq!(network.output_shape().len(), 10);
+/// # Ok::<(), synfit::Error>(())
+/// ```
 pub fn read(path: &Path) -> Result<Network> {
     let bytes = std::fs::read(path).map_err(|e| Error::input(path.display().to_string(), e.to_string()))?;
     let file = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
@@ -144,17 +151,15 @@ impl Lowering<'_> {
             tracing::debug!("node {}: output {extra:?} is left out", node.name);
         }
         for (name, value) in node.outputs.iter().zip(outputs) {
-            checked_len(value.dims(), MAX_ELEMENTS.max(self.longest_constant(&value))).map_err(|e| node.error(e))?;
+            if let Value::Signal(view) = &value {
+                let len = checked_len(&view.dims, MAX_ELEMENTS).map_err(|e| node.error(e))?;
+                if len == 0 {
+                    return Err(node.error("its output is empty"));
+                }
+            }
             self.values.insert(name.clone(), value);
         }
         Ok(())
-    }
-
-    fn longest_constant(&self, value: &Value) -> usize {
-        match value {
-            Value::Constant(t) => t.len(),
-            Value::Signal(_) => 0,
-        }
     }
 
     fn apply(&mut self, args: &Args) -> Result<Vec<Value>> {

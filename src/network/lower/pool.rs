@@ -6,7 +6,7 @@ use super::{Args, Lowering, map, push_checked};
 use crate::error::Result;
 use crate::network::fold::Work;
 use crate::network::layers::{Shape, Window};
-use crate::network::onnx::tensor::show;
+use crate::network::onnx::tensor::{MAX_ELEMENTS, checked_len, show};
 
 impl Lowering<'_> {
     pub(super) fn pool(&mut self, args: &Args) -> Result<View> {
@@ -46,6 +46,7 @@ impl Lowering<'_> {
         let source = view.node_of(&mut self.draft, shape, &node.name);
         let out = Shape::new(shape.c, place.out[0], place.out[1]);
         let window = place.window;
+        checked_len(&[out.c, out.h, out.w], MAX_ELEMENTS).map_err(|e| node.error(e))?;
         let taken = counts(&place, shape, out, false);
         if taken.contains(&0) {
             return Err(node.error("has a window that lies in the padding altogether"));

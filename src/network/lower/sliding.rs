@@ -88,6 +88,9 @@ pub fn sliding(args: &Args, shape: Shape, spatial: usize, kernel: Option<&[usize
             }
             other => return Err(node.error(format!("auto_pad \"{other}\" is unknown"))),
         };
+        if out.saturating_mul(kernel[axis]) > MAX_SIZE * 256 {
+            return Err(node.error(format!("its window of {span} over {size} is too large")));
+        }
         let w = &mut found.window;
         w.kernel[axis] = kernel[axis] as usize;
         w.stride[axis] = stride as usize;

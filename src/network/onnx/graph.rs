@@ -176,7 +176,8 @@ fn read_input(info: &ValueInfoProto) -> Result<Input> {
             _ => return Err(error(format!("has an unknown dimension (axis {axis}); only the batch, axis 0, may be"))),
         }
     }
-    tensor::checked_len(&dims, tensor::MAX_ELEMENTS).map_err(|e| error(format!(": {e}")))?;
+    tensor::checked_len(&dims, tensor::MAX_ELEMENTS)
+        .map_err(|_| error(format!("is too large: {}", tensor::show(&dims))))?;
     if dims.is_empty() {
         return Err(error("is a single number; a tensor is needed".into()));
     }

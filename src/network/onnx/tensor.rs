@@ -88,7 +88,8 @@ pub fn decode(proto: &TensorProto, folder: Option<&Path>) -> Result<Tensor, Stri
     for &d in &proto.dims {
         dims.push(usize::try_from(d).map_err(|_| format!("has a negative dimension ({d})"))?);
     }
-    let len = checked_len(&dims, usize::MAX >> 8)?;
+    let len =
+        checked_len(&dims, usize::MAX >> 8).map_err(|_| format!("has the impossible dimensions {}", show(&dims)))?;
     let external;
     let raw: Option<&[u8]> = if proto.data_location == 1 {
         external = read_external(proto, folder)?;
