@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::buffer::{Buffer, Element, expect_len};
 use super::device::Device;
 use super::gpu::{Bind, Dispatch, Gpu, Shader};
-use super::patch::{View, WindowParams, check_window};
+use super::patch::{View, WindowParams, check_window, copied};
 use crate::error::{Error, Result};
 use crate::network::{Shape, Window};
 
@@ -208,12 +208,12 @@ trait Arithmetic<S>: faer::traits::ComplexField + Copy + Send + Sync {
 }
 
 macro_rules! arithmetic {
-    ($s:ty, $a:ty) => {
+    ($s:ty, $a:ty, $of:expr) => {
         impl Arithmetic<$s> for $a {
             const NIL: $a = 0.0;
             const ONE: $a = 1.0;
             fn of(s: $s) -> $a {
-                s as $a
+                $of(s)
             }
             fn to(self) -> $s {
                 self as $s
@@ -221,9 +221,9 @@ macro_rules! arithmetic {
         }
     };
 }
-arithmetic!(f32, f32);
-arithmetic!(i32, f32);
-arithmetic!(i32, f64);
+arithmetic!(f32, f32, copied);
+arithmetic!(i32, f32, |v| v as f32);
+arithmetic!(i32, f64, f64::from);
 
 /// The plain Rust convolution on all cores.
 fn twin<S: Element + Sum, A: Arithmetic<S>>(
@@ -316,46 +316,68 @@ fn patches<S: Element + Sum, A: Arithmetic<S>>(
     start: From<'_, S>,
     y: &mut [S],
 ) {
-    let view = View::new(conv.input, conv.output, conv.window);
-    let (depth, rows, area) = (conv.depth(), conv.output.c / conv.groups, conv.output.area());
-    let channels = conv.input.c / conv.groups;
+    let (depth, area) = (conv.depth(), conv.output.area());
     // About 256 KiB of patches: they stay in the second-level cache between filling and product.
     let tile = (65_536 / depth).clamp(64, 1024);
-    let fair = images.div_ceil(rayon::current_num_threads());
-    let together = (tile / area).clamp(1, fair);
-    let tile = tile.min(area);
-    y.par_chunks_mut(together * conv.output.len()).enumerate().for_each_init(
-        || (vec![A::NIL; depth * tile * together], vec![A::NIL; rows * tile * together]),
-        |(patch, sums), (task, y)| {
-            let here = y.len() / conv.output.len();
-            let x = &x[task * together * conv.input.len()..][..here * conv.input.len()];
-            for first in (0..area).step_by(tile) {
-                let wide = tile.min(area - first);
-                let columns = here * wide;
-                for g in 0..conv.groups {
-                    for (k, line) in patch[..depth * columns].chunks_mut(columns).enumerate() {
-                        let (c, t) = (g * channels + k / conv.window.taps(), k % conv.window.taps());
-                        let tap = [t / conv.window.kernel[1], t % conv.window.kernel[1]];
-                        for (image, part) in line.chunks_mut(wide).enumerate() {
-                            let plane = &x[(image * conv.input.c + c) * conv.input.area()..][..conv.input.area()];
-                            view.fill(plane, tap, first, part, A::NIL, A::of);
-                        }
-                    }
-                    matmul(
-                        MatMut::from_row_major_slice_mut(&mut sums[..rows * columns], rows, columns),
-                        Accum::Replace,
-                        MatRef::from_row_major_slice(&weights[g * rows * depth..][..rows * depth], rows, depth),
-                        MatRef::from_row_major_slice(&patch[..depth * columns], depth, columns),
-                        A::ONE,
-                        Par::Seq,
-                    );
-                    for (n, part) in sums[..rows * columns].chunks(wide).enumerate() {
-                        let (o, image) = (g * rows + n / here, n % here);
-                        let y = &mut y[(image * conv.output.c + o) * area + first..][..wide];
-                        y.iter_mut().zip(part).for_each(|(y, s)| *y = start.at(o, *y) + s.to());
+    // A few jobs a thread, so that its scratch memory is made a few times only.
+    let job = images.div_ceil(4 * rayon::current_num_threads());
+    let tiles = Tiles { conv, weights, start, tile: tile.min(area), together: (tile / area).clamp(1, job) };
+    y.par_chunks_mut(job * conv.output.len()).zip(x.par_chunks(job * conv.input.len())).for_each(|(y, x)| {
+        let columns = tiles.tile * tiles.together;
+        let mut patch = vec![A::NIL; depth * columns];
+        let mut sums = vec![A::NIL; conv.output.c / conv.groups * columns];
+        let step = tiles.together;
+        for (y, x) in y.chunks_mut(step * conv.output.len()).zip(x.chunks(step * conv.input.len())) {
+            tiles.run(x, y, &mut patch, &mut sums);
+        }
+    });
+}
+
+/// How `patches` works on a few images.
+struct Tiles<'a, S, A> {
+    conv: &'a Conv,
+    weights: &'a [A],
+    start: From<'a, S>,
+    /// Positions of an image in one tile, and images in one tile.
+    tile: usize,
+    together: usize,
+}
+
+impl<S: Element + Sum, A: Arithmetic<S>> Tiles<'_, S, A> {
+    /// `patch`: depth x columns, `sums`: rows of a group x columns; columns = images x positions of a tile.
+    fn run(&self, x: &[S], y: &mut [S], patch: &mut [A], sums: &mut [A]) {
+        let conv = self.conv;
+        let view = View::new(conv.input, conv.output, conv.window);
+        let (depth, rows, area) = (conv.depth(), conv.output.c / conv.groups, conv.output.area());
+        let (channels, taps) = (conv.input.c / conv.groups, conv.window.taps());
+        let here = y.len() / conv.output.len();
+        for first in (0..area).step_by(self.tile) {
+            let wide = self.tile.min(area - first);
+            let columns = here * wide;
+            let (patch, sums) = (&mut patch[..depth * columns], &mut sums[..rows * columns]);
+            for g in 0..conv.groups {
+                for (k, line) in patch.chunks_mut(columns).enumerate() {
+                    let (c, t) = (g * channels + k / taps, k % taps);
+                    let tap = [t / conv.window.kernel[1], t % conv.window.kernel[1]];
+                    for (image, part) in line.chunks_mut(wide).enumerate() {
+                        let plane = &x[(image * conv.input.c + c) * conv.input.area()..][..conv.input.area()];
+                        view.fill(plane, tap, first, part, A::NIL, A::of);
                     }
                 }
+                matmul(
+                    MatMut::from_row_major_slice_mut(sums, rows, columns),
+                    Accum::Replace,
+                    MatRef::from_row_major_slice(&self.weights[g * rows * depth..][..rows * depth], rows, depth),
+                    MatRef::from_row_major_slice(patch, depth, columns),
+                    A::ONE,
+                    Par::Seq,
+                );
+                for (n, part) in sums.chunks(wide).enumerate() {
+                    let (o, image) = (g * rows + n / here, n % here);
+                    let y = &mut y[(image * conv.output.c + o) * area + first..][..wide];
+                    y.iter_mut().zip(part).for_each(|(y, s)| *y = self.start.at(o, *y) + s.to());
+                }
             }
-        },
-    );
+        }
+    }
 }
