@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 /// Workgroups a dispatch may have along one dimension by WebGPU's default limits.
 const MOST_GROUPS: u64 = 65_535;
 /// Dispatches that may be queued before the host waits for one: bounds the memory that dropped buffers still hold.
-const MOST_QUEUED: usize = 64;
+const MOST_QUEUED: usize = 16;
 
 /// Files that shaders import by name.
 const SHARED: &[(&str, &str)] = &[
