@@ -16,6 +16,7 @@ mod patch;
 pub mod pool;
 pub mod step;
 pub mod time;
+pub mod solver;
 
 pub use adapters::{Choice, DeviceInfo, devices};
 pub use buffer::{Buffer, Element};

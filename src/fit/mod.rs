@@ -1,1 +1,17 @@
 //! One layer problem: build, targets, solve (box, grid), certify.
+//!
+//! min over W in C: sum_s ||W x_s - t_s||^2 + ridge, with C what the chip can hold (METHOD sections 2, 4, 5).
+//! `problem` builds it from sums over samples; `solve` is the door to the solvers.
+
+mod bounds;
+mod continuous;
+mod polish;
+mod problem;
+mod quantize;
+mod rounding;
+mod solve;
+mod system;
+
+pub use bounds::Bounds;
+pub use problem::{Problem, Sums};
+pub use solve::{Method, Objectives, Solution, Spec, Status, solve, solve_with};

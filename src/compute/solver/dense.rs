@@ -1,0 +1,134 @@
+//! Dense linear algebra on flat row-major slices, by faer: products, Cholesky factors, solves, inverses.
+//!
+//! `m x n` below means m rows of n entries, row after row.
+
+use faer::linalg::cholesky::llt;
+use faer::linalg::{matmul, triangular_inverse, triangular_solve};
+use faer::{Accum, MatMut, MatRef, Par};
+
+use super::Real;
+
+/// Products below this many multiplications are not worth a second core.
+const PARALLEL_FROM: usize = 1 << 21;
+
+/// All cores for `work` multiplications, or this one alone.
+pub fn par(work: usize) -> Par {
+    if work < PARALLEL_FROM { Par::Seq } else { Par::rayon(0) }
+}
+
+/// out (m x p) = a (m x n) b (n x p), or out += with `add`.
+pub fn product<T: Real>(out: &mut [T], add: bool, a: &[T], b: &[T], (m, n, p): (usize, usize, usize), par: Par) {
+    matmul::matmul(
+        MatMut::from_row_major_slice_mut(out, m, p),
+        if add { Accum::Add } else { Accum::Replace },
+        MatRef::from_row_major_slice(a, m, n),
+        MatRef::from_row_major_slice(b, n, p),
+        T::of(1.0),
+        par,
+    );
+}
+
+/// out (m x p) += alpha a^T b with a (s x m) and b (s x p): sums over samples.
+pub fn add_outer(out: &mut [f64], alpha: f64, a: &[f64], b: &[f64], (s, m, p): (usize, usize, usize)) {
+    matmul::matmul(
+        MatMut::from_row_major_slice_mut(out, m, p),
+        Accum::Add,
+        MatRef::from_row_major_slice(a, s, m).transpose(),
+        MatRef::from_row_major_slice(b, s, p),
+        alpha,
+        par(s * m * p),
+    );
+}
+
+/// Lower factor L of a symmetric positive definite matrix, a = L L^T.
+///
+/// Held by columns: column j of L lies in `data[j * n + j .. (j + 1) * n]`; what is above the diagonal is garbage.
+#[derive(Debug, Clone)]
+pub struct Cholesky {
+    pub data: Vec<f64>,
+    pub n: usize,
+}
+
+impl Cholesky {
+    /// Factors `a` (n x n, symmetric), consuming it. `None` if a pivot is not positive.
+    pub fn new(mut a: Vec<f64>, n: usize, par: Par) -> Option<Self> {
+        let scratch = llt::factor::cholesky_in_place_scratch::<f64>(n, par, Default::default());
+        let mut memory = faer::dyn_stack::MemBuffer::new(scratch);
+        llt::factor::cholesky_in_place(
+            MatMut::from_column_major_slice_mut(&mut a, n, n),
+            Default::default(),
+            par,
+            faer::dyn_stack::MemStack::new(&mut memory),
+            Default::default(),
+        )
+        .ok()?;
+        Some(Self { data: a, n })
+    }
+
+    fn lower(&self) -> MatRef<'_, f64> {
+        MatRef::from_column_major_slice(&self.data, self.n, self.n)
+    }
+
+    /// L_jj.
+    pub fn diagonal(&self, j: usize) -> f64 {
+        self.data[j * self.n + j]
+    }
+
+    /// x (rows x n) = x a^-1, in place.
+    pub fn solve(&self, x: &mut [f64], rows: usize, par: Par) {
+        let mut x = MatMut::from_column_major_slice_mut(x, self.n, rows);
+        triangular_solve::solve_lower_triangular_in_place(self.lower(), x.as_mut(), par);
+        triangular_solve::solve_upper_triangular_in_place(self.lower().transpose(), x, par);
+    }
+
+    /// a^-1 (n x n), both triangles.
+    pub fn inverse(&self, par: Par) -> Vec<f64> {
+        let n = self.n;
+        let mut out = vec![0.0; n * n];
+        let mut memory = faer::dyn_stack::MemBuffer::new(llt::inverse::inverse_scratch::<f64>(n, par));
+        llt::inverse::inverse(
+            MatMut::from_column_major_slice_mut(&mut out, n, n),
+            self.lower(),
+            par,
+            faer::dyn_stack::MemStack::new(&mut memory),
+        );
+        for j in 0..n {
+            for i in j + 1..n {
+                out[i * n + j] = out[j * n + i];
+            }
+        }
+        out
+    }
+
+    /// trace(a^-1) = ||L^-1||_F^2; its inverse is a lower bound of a's smallest eigenvalue.
+    pub fn trace_of_inverse(&self, par: Par) -> f64 {
+        let n = self.n;
+        let mut inverse = vec![0.0; n * n];
+        let out = MatMut::from_column_major_slice_mut(&mut inverse, n, n);
+        triangular_inverse::invert_lower_triangular(out, self.lower(), par);
+        inverse.iter().map(|v| v * v).sum()
+    }
+}
+
+/// sum a_i b_i.
+#[inline]
+pub fn dot<T: Real>(a: &[T], b: &[T]) -> T {
+    // Four partial sums, so that the compiler may use vector lanes and long sums lose less.
+    let mut parts = [T::default(); 4];
+    let (a4, b4) = (a.chunks_exact(4), b.chunks_exact(4));
+    let tail: T = a4.remainder().iter().zip(b4.remainder()).map(|(x, y)| *x * *y).sum();
+    for (x, y) in a4.zip(b4) {
+        for i in 0..4 {
+            parts[i] += x[i] * y[i];
+        }
+    }
+    (parts[0] + parts[1]) + (parts[2] + parts[3]) + tail
+}
+
+/// y += alpha x.
+#[inline]
+pub fn axpy<T: Real>(y: &mut [T], alpha: T, x: &[T]) {
+    for (y, x) in y.iter_mut().zip(x) {
+        *y += alpha * *x;
+    }
+}
