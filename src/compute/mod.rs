@@ -8,6 +8,7 @@ mod adapters;
 mod buffer;
 pub mod conv;
 mod device;
+pub mod factor;
 pub mod gather;
 mod gpu;
 pub mod gram;
