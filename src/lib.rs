@@ -4,6 +4,7 @@
 //! `cli`, `report`, `export`, `convert`, `verify`, `spiking`, `fit`, `compute`, `chip`, `neuron`, `network`.
 
 pub mod chip;
+pub mod cli;
 pub mod compute;
 pub mod error;
 pub mod fit;
