@@ -18,6 +18,7 @@ const MOST_QUEUED: usize = 64;
 const SHARED: &[(&str, &str)] = &[
     ("shared/scalar", include_str!("../../shaders/shared/scalar.wgsl")),
     ("shared/index", include_str!("../../shaders/shared/index.wgsl")),
+    ("shared/window", include_str!("../../shaders/shared/window.wgsl")),
 ];
 
 /// One shader: `name` is its file (for messages), `source` its text.

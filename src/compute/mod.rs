@@ -3,11 +3,20 @@
 //! A kernel is a free function `kernel(dev, &params, inputs.., outputs..)` that checks lengths at its door and gives
 //! the same result on every device; the device chooses between shader and twin.
 
+pub mod activate;
 mod adapters;
 mod buffer;
+pub mod conv;
 mod device;
+pub mod factor;
+pub mod gather;
 mod gpu;
+pub mod gram;
+mod patch;
+pub mod pool;
 pub mod solver;
+pub mod step;
+pub mod time;
 
 pub use adapters::{Choice, DeviceInfo, devices};
 pub use buffer::{Buffer, Element};

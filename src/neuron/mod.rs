@@ -2,6 +2,8 @@
 //!
 //! Units: a rate is in spikes per time step, a current in thresholds per time step unless a docstring says otherwise.
 
+pub mod step;
+
 use serde::{Deserialize, Serialize};
 
 /// What happens to the membrane potential at a spike.

@@ -1,0 +1,147 @@
+// Blocked Cholesky factorization in place, A = L L^T, A: n x n row-major, lower half; the upper half is left alone.
+// For every block of 32 columns from `first`, one dispatch each:
+//   diagonal: the 32 x 32 block on the diagonal, in one workgroup of 32 threads (a thread a row). A pivot that is not
+//             positive leaves its index in status[0] (the smallest wins) and counts as 1, so that nothing overflows.
+//   panel:    the rows below, row <- row * L_diagonal^-T; 64 threads, a row each.
+//   update:   the rest, A[i][j] -= sum over the 32 columns of L[i][c] L[j][c]; 256 threads make a 64 x 64 tile, 4 x 4
+//             each; tiles above the diagonal are left out. Workgroups: row tiles x column tiles.
+#import shared/index
+struct Params { n: u32, first: u32 }
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read_write> a: array<f32>;
+@group(0) @binding(2) var<storage, read_write> status: array<u32>;
+
+const BLOCK = 32u;
+var<workgroup> block: array<f32, 1024>;
+// panel: 64 rows x 32
+var<workgroup> lines: array<f32, 2048>;
+// update: [column of the block][rows / 4], 16 columns at a time
+var<workgroup> left: array<vec4<f32>, 256>;
+var<workgroup> right: array<vec4<f32>, 256>;
+var<workgroup> pivot: f32;
+
+fn width() -> u32 {
+    return min(BLOCK, p.n - p.first);
+}
+
+@compute @workgroup_size(32)
+fn diagonal(@builtin(local_invocation_index) t: u32) {
+    let size = width();
+    for (var c = 0u; c < size; c++) {
+        block[t * BLOCK + c] = select(0.0, a[min(p.first + t, p.n - 1u) * p.n + p.first + c], t < size && c <= t);
+    }
+    workgroupBarrier();
+    for (var c = 0u; c < size; c++) {
+        if t == c {
+            let d = block[c * BLOCK + c];
+            if !(d > 0.0) {
+                status[0] = min(status[0], p.first + c);
+            }
+            pivot = select(1.0, sqrt(max(d, 1e-38)), d > 0.0);
+        }
+        workgroupBarrier();
+        if t == c {
+            block[t * BLOCK + c] = pivot;
+        } else if t > c && t < size {
+            block[t * BLOCK + c] /= pivot;
+        }
+        workgroupBarrier();
+        if t > c && t < size {
+            for (var j = c + 1u; j <= t; j++) {
+                block[t * BLOCK + j] -= block[t * BLOCK + c] * block[j * BLOCK + c];
+            }
+        }
+        workgroupBarrier();
+    }
+    if t < size {
+        for (var c = 0u; c <= t; c++) {
+            a[(p.first + t) * p.n + p.first + c] = block[t * BLOCK + c];
+        }
+    }
+}
+
+@compute @workgroup_size(64)
+fn panel(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+         @builtin(local_invocation_index) t: u32) {
+    for (var i = t; i < BLOCK * BLOCK; i += 64u) {
+        block[i] = a[(p.first + i / BLOCK) * p.n + p.first + i % BLOCK];
+    }
+    workgroupBarrier();
+    let row = p.first + BLOCK + workgroup_number(wid, count) * 64u + t;
+    if row >= p.n {
+        return;
+    }
+    let at = row * p.n + p.first;
+    for (var c = 0u; c < BLOCK; c++) {
+        var sum = a[at + c];
+        for (var d = 0u; d < c; d++) {
+            sum -= lines[t * BLOCK + d] * block[c * BLOCK + d];
+        }
+        lines[t * BLOCK + c] = sum / block[c * BLOCK + c];
+        a[at + c] = lines[t * BLOCK + c];
+    }
+}
+
+fn factor_at(row: u32, column: u32) -> f32 {
+    if row >= p.n {
+        return 0.0;
+    }
+    return a[row * p.n + column];
+}
+
+fn four(row: u32, column: u32) -> vec4<f32> {
+    return vec4<f32>(
+        factor_at(row, column),
+        factor_at(row + 1u, column),
+        factor_at(row + 2u, column),
+        factor_at(row + 3u, column),
+    );
+}
+
+fn subtract(row: u32, column: u32, v: vec4<f32>) {
+    for (var i = 0u; i < 4u; i++) {
+        if row < p.n && column + i <= row {
+            a[row * p.n + column + i] -= v[i];
+        }
+    }
+}
+
+@compute @workgroup_size(256)
+fn update(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+          @builtin(local_invocation_index) t: u32) {
+    let rest = p.first + BLOCK;
+    let tiles = (p.n - rest + 63u) / 64u;
+    let number = workgroup_number(wid, count);
+    let row0 = rest + number / tiles * 64u;
+    let column0 = rest + number % tiles * 64u;
+    // The same for the whole workgroup, so that the barriers below stand in uniform control flow.
+    if row0 >= p.n || column0 > row0 {
+        return;
+    }
+    let lane = t % 16u;
+    let quad = t / 16u;
+    var sum0 = vec4<f32>();
+    var sum1 = vec4<f32>();
+    var sum2 = vec4<f32>();
+    var sum3 = vec4<f32>();
+    for (var half = 0u; half < BLOCK; half += 16u) {
+        left[lane * 16u + quad] = four(row0 + quad * 4u, p.first + half + lane);
+        right[lane * 16u + quad] = four(column0 + quad * 4u, p.first + half + lane);
+        workgroupBarrier();
+        for (var i = 0u; i < 16u; i++) {
+            let u = left[i * 16u + quad];
+            let v = right[i * 16u + lane];
+            sum0 += u.x * v;
+            sum1 += u.y * v;
+            sum2 += u.z * v;
+            sum3 += u.w * v;
+        }
+        workgroupBarrier();
+    }
+    let row = row0 + quad * 4u;
+    let column = column0 + lane * 4u;
+    subtract(row, column, sum0);
+    subtract(row + 1u, column, sum1);
+    subtract(row + 2u, column, sum2);
+    subtract(row + 3u, column, sum3);
+}

@@ -1,0 +1,58 @@
+// Integrate-and-fire in integers, all steps of a layer: src/neuron/step.rs `integer` for every neuron.
+// current: steps_in x images x len (steps_in = steps, or 1: constant); bias, threshold, v0: one per channel;
+// trains: steps x images x len, spikes per step; v_end: images x len.
+// One thread a neuron of an image (the state stays in registers), 64 a workgroup.
+#import shared/index
+struct Params {
+    steps: u32, steps_in: u32,
+    neurons: u32, len: u32, area: u32,
+    zero_reset: u32, refractory: u32, most_spikes: i32, strict: u32,
+    floor: i32, ceil: i32,
+}
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> current: array<i32>;
+@group(0) @binding(2) var<storage, read> bias: array<i32>;
+@group(0) @binding(3) var<storage, read> threshold: array<i32>;
+@group(0) @binding(4) var<storage, read> v0: array<i32>;
+@group(0) @binding(5) var<storage, read_write> trains: array<i32>;
+@group(0) @binding(6) var<storage, read_write> v_end: array<i32>;
+
+// a + b, or the end of the range that it leaves.
+fn saturating_add(a: i32, b: i32) -> i32 {
+    let sum = a + b;
+    if ((a ^ sum) & (b ^ sum)) < 0 {
+        return select(i32(0x7fffffff), -i32(0x7fffffff) - 1, a < 0);
+    }
+    return sum;
+}
+
+@compute @workgroup_size(64)
+fn simulate(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+            @builtin(local_invocation_index) t: u32) {
+    let i = workgroup_number(wid, count) * 64u + t;
+    if i >= p.neurons {
+        return;
+    }
+    let channel = i % p.len / p.area;
+    let theta = max(threshold[channel], 1);
+    let offset = bias[channel];
+    var v = v0[channel];
+    var wait = 0u;
+    for (var step = 0u; step < p.steps; step++) {
+        var spikes = 0;
+        if wait > 0u {
+            wait -= 1u;
+        } else {
+            let at = select(step, 0u, p.steps_in == 1u);
+            v = max(min(saturating_add(v, saturating_add(current[at * p.neurons + i], offset)), p.ceil), p.floor);
+            let passed = select(max(v, 0) / theta, (max(v, 1) - 1) / theta, p.strict == 1u);
+            spikes = min(passed, p.most_spikes);
+            if spikes > 0 {
+                v = select(v - spikes * theta, 0, p.zero_reset == 1u);
+                wait = p.refractory;
+            }
+        }
+        trains[step * p.neurons + i] = spikes;
+    }
+    v_end[i] = v;
+}

@@ -1,0 +1,239 @@
+//! The plain twin of shaders/gram.wgsl: tiles of patches, a triangular matrix product each, f32 within a block of
+//! samples and f64 between blocks. Which shard adds which tile depends on the number of threads alone.
+
+use faer::linalg::matmul::{matmul, triangular};
+use faer::{Accum, MatMut, MatRef, Par};
+use rayon::prelude::*;
+
+use super::{Layer, Sums};
+use crate::compute::patch::View;
+
+/// Samples whose products are summed in f32.
+const BLOCK: usize = 4096;
+/// Bytes that all shards together may hold.
+const MOST_SHARED: usize = 256 << 20;
+
+pub(super) struct Accumulator {
+    shards: Vec<Shard>,
+    tile: usize,
+    par: Par,
+}
+
+/// One thread's share of the sums.
+struct Shard {
+    /// groups x n x n, lower half, and groups x (m + 1) x n: the rows of b and then x_sum.
+    h: Vec<f32>,
+    b: Vec<f32>,
+    /// Samples in `h` and `b`.
+    pending: usize,
+    total: Sums,
+    /// Patches and targets (with a row of ones) of one tile.
+    x: Vec<f32>,
+    z: Vec<f32>,
+}
+
+impl Shard {
+    fn new(layer: &Layer, tile: usize) -> Self {
+        let total = Sums::new(layer);
+        let (groups, n, m) = (layer.groups, total.n, total.m);
+        Shard {
+            h: vec![0.0; groups * n * n],
+            b: vec![0.0; groups * (m + 1) * n],
+            pending: 0,
+            total,
+            x: vec![0.0; n * tile],
+            z: vec![0.0; (m + 1) * tile],
+        }
+    }
+
+    /// Takes the f32 sums over to f64.
+    fn fold(&mut self) {
+        let (n, m) = (self.total.n, self.total.m);
+        let onto = |sum: &mut [f64], part: &mut [f32]| {
+            sum.iter_mut().zip(part).for_each(|(s, p)| *s += std::mem::take(p) as f64);
+        };
+        self.total.h.par_chunks_mut(1 << 16).zip(self.h.par_chunks_mut(1 << 16)).for_each(|(s, p)| onto(s, p));
+        for g in 0..self.total.groups {
+            let (b, ones) = self.b[g * (m + 1) * n..][..(m + 1) * n].split_at_mut(m * n);
+            onto(&mut self.total.b[g * m * n..][..m * n], b);
+            onto(&mut self.total.x_sum[g * n..][..n], ones);
+        }
+        self.pending = 0;
+    }
+}
+
+/// Some samples of a batch.
+struct Tile<'a> {
+    layer: &'a Layer,
+    xs: &'a [&'a [f32]],
+    z: &'a [f32],
+    /// first..last of images x positions.
+    first: usize,
+    last: usize,
+}
+
+impl Accumulator {
+    pub(super) fn new(layer: &Layer) -> Self {
+        let (n, m, threads) = (layer.n(), layer.m(), rayon::current_num_threads());
+        let tile = (524_288 / (n + m + 1)).clamp(128, 1024);
+        let bytes = layer.groups * (n + m + 1) * n * (size_of::<f32>() + size_of::<f64>());
+        // Where every thread cannot have its own sums, all of them work inside one product.
+        let (shards, par) = if bytes * threads <= MOST_SHARED { (threads, Par::Seq) } else { (1, Par::rayon(0)) };
+        Accumulator { shards: (0..shards).map(|_| Shard::new(layer, tile)).collect(), tile, par }
+    }
+
+    pub(super) fn add(&mut self, layer: &Layer, images: usize, xs: &[&[f32]], z: &[f32]) {
+        let samples = images * layer.output.area();
+        let (step, wide, par) = (self.tile, self.shards.len(), self.par);
+        self.shards.par_iter_mut().enumerate().for_each(|(s, shard)| {
+            for first in (s * step..samples).step_by(wide * step) {
+                let last = (first + step).min(samples);
+                shard.add(&Tile { layer, xs, z, first, last }, par);
+            }
+        });
+    }
+
+    pub(super) fn finish(self, layer: &Layer) -> Sums {
+        let mut sums = Sums::new(layer);
+        for mut shard in self.shards {
+            shard.fold();
+            let part = shard.total;
+            for (sum, part) in [
+                (&mut sums.h, part.h),
+                (&mut sums.b, part.b),
+                (&mut sums.x_sum, part.x_sum),
+                (&mut sums.z_sum, part.z_sum),
+                (&mut sums.zz, part.zz),
+            ] {
+                sum.iter_mut().zip(part).for_each(|(s, p)| *s += p);
+            }
+        }
+        sums
+    }
+}
+
+impl Shard {
+    fn add(&mut self, tile: &Tile<'_>, par: Par) {
+        let wide = tile.last - tile.first;
+        let (n, m) = (self.total.n, self.total.m);
+        if self.pending + wide > BLOCK {
+            self.fold();
+        }
+        self.pending += wide;
+        // With one position an image, a sample is a contiguous row: sample-major; else entry-major, along the rows.
+        let by_sample = tile.layer.output.area() == 1;
+        for g in 0..tile.layer.groups {
+            let (x, z) = (&mut self.x[..n * wide], &mut self.z[..(m + 1) * wide]);
+            if by_sample {
+                tile.samples(g, x, z);
+            } else {
+                tile.entries(g, x, z);
+            }
+            for (o, (sum, square)) in
+                self.total.z_sum[g * m..][..m].iter_mut().zip(&mut self.total.zz[g * m..][..m]).enumerate()
+            {
+                let mut each = |v: f32| {
+                    *sum += v as f64;
+                    *square += v as f64 * v as f64;
+                };
+                match by_sample {
+                    true => z.chunks(m + 1).for_each(|z| each(z[o])),
+                    false => z[o * wide..][..wide].iter().for_each(|&z| each(z)),
+                }
+            }
+            let view = |data, rows| match by_sample {
+                true => MatRef::<f32>::from_column_major_slice(data, rows, wide).as_dyn_stride(),
+                false => MatRef::<f32>::from_row_major_slice(data, rows, wide).as_dyn_stride(),
+            };
+            let (x, z) = (view(&*x, n), view(&*z, m + 1));
+            triangular::matmul(
+                MatMut::from_row_major_slice_mut(&mut self.h[g * n * n..][..n * n], n, n),
+                triangular::BlockStructure::TriangularLower,
+                Accum::Add,
+                x,
+                triangular::BlockStructure::Rectangular,
+                x.transpose(),
+                triangular::BlockStructure::Rectangular,
+                1.0,
+                par,
+            );
+            matmul(
+                MatMut::from_row_major_slice_mut(&mut self.b[g * (m + 1) * n..][..(m + 1) * n], m + 1, n),
+                Accum::Add,
+                z,
+                x.transpose(),
+                1.0,
+                par,
+            );
+        }
+    }
+}
+
+impl Tile<'_> {
+    /// One position an image: `x` samples x n, `z` samples x (m + 1).
+    fn samples(&self, group: usize, x: &mut [f32], z: &mut [f32]) {
+        let (n, m) = (self.layer.n(), self.layer.m());
+        let mut offset = 0;
+        for (block, source) in self.layer.blocks.iter().zip(self.xs) {
+            let view = View::new(block.input, self.layer.output, block.window);
+            let each = block.input.c / block.groups;
+            let reads: Vec<Option<usize>> = (0..block.entries())
+                .map(|k| {
+                    let (c, t) = (group * each + k / block.window.taps(), k % block.window.taps());
+                    let row = view.row_of(0, t / block.window.kernel[1])?;
+                    let (lo, hi, column) = view.columns_of(t % block.window.kernel[1]);
+                    (hi > lo).then_some(c * block.input.area() + row * block.input.w + column)
+                })
+                .collect();
+            for (s, x) in x.chunks_mut(n).enumerate() {
+                let image = &source[(self.first + s) * block.input.len()..][..block.input.len()];
+                let x = &mut x[offset..][..reads.len()];
+                x.iter_mut().zip(&reads).for_each(|(x, at)| *x = at.map_or(0.0, |i| image[i]));
+            }
+            offset += reads.len();
+        }
+        for (s, z) in z.chunks_mut(m + 1).enumerate() {
+            z[..m].copy_from_slice(&self.z[(self.first + s) * self.layer.output.c + group * m..][..m]);
+            z[m] = 1.0;
+        }
+    }
+
+    /// Any other layer: `x` n x samples, `z` (m + 1) x samples.
+    fn entries(&self, group: usize, x: &mut [f32], z: &mut [f32]) {
+        let (m, area, wide) = (self.layer.m(), self.layer.output.area(), self.last - self.first);
+        let mut lines = x.chunks_mut(wide);
+        for (block, source) in self.layer.blocks.iter().zip(self.xs) {
+            let view = View::new(block.input, self.layer.output, block.window);
+            let (each, taps, input) = (block.input.c / block.groups, block.window.taps(), block.input);
+            for (k, line) in lines.by_ref().take(block.entries()).enumerate() {
+                let c = group * each + k / taps;
+                let tap = [k % taps / block.window.kernel[1], k % taps % block.window.kernel[1]];
+                self.by_image(line, |image, start, part| {
+                    let plane = &source[(image * input.c + c) * input.area()..][..input.area()];
+                    view.fill(plane, tap, start, part, 0.0, |v| v);
+                });
+            }
+        }
+        let (targets, ones) = z.split_at_mut(m * wide);
+        ones.fill(1.0);
+        for (o, line) in targets.chunks_mut(wide).enumerate() {
+            let c = group * m + o;
+            self.by_image(line, |image, start, part| {
+                part.copy_from_slice(&self.z[(image * self.layer.output.c + c) * area + start..][..part.len()]);
+            });
+        }
+    }
+
+    /// Cuts a row of the tile at the borders of images: `f(image, first position, part of the row)`.
+    fn by_image(&self, mut line: &mut [f32], f: impl Fn(usize, usize, &mut [f32])) {
+        let area = self.layer.output.area();
+        let mut at = self.first;
+        while !line.is_empty() {
+            let take = (area - at % area).min(line.len());
+            let (part, rest) = line.split_at_mut(take);
+            f(at / area, at % area, part);
+            line = rest;
+            at += take;
+        }
+    }
+}
