@@ -4,18 +4,18 @@
 //! `cli`, `report`, `export`, `compare`, `convert`, `verify`, `spiking`, `forward`, `fit`, `compute`, `chip`, `neuron`,
 //! `network`.
 
+pub mod chip;
 pub mod cli;
 pub mod compare;
-pub mod convert;
-pub mod export;
-pub mod report;
-pub mod chip;
 pub mod compute;
+pub mod convert;
 pub mod error;
+pub mod export;
 pub mod fit;
 pub mod forward;
 pub mod network;
 pub mod neuron;
+pub mod report;
 pub mod spiking;
 
 pub use error::{Error, Result};

@@ -52,7 +52,7 @@ fn lenet_fc1_in_its_box() {
     let (n, m) = (x.ncols(), t.ncols());
     let raw = common::Raw::new(x.iter().copied().collect(), t.iter().copied().collect(), n, m);
     let problem = synfit::fit::Problem::from_sums_without_bias(raw.sums()).unwrap();
-    for method in [Method::Admm, Method::Gradient] {
+    for method in [Method::Auto, Method::Admm, Method::Gradient] {
         let spec = Spec {
             lower: Bounds::Row(common::array(&path, "lower")),
             upper: Bounds::Row(common::array(&path, "upper")),

@@ -1,4 +1,173 @@
-//! temporary
-#[derive(clap::Args)]
-pub struct Args {}
-pub fn run(_: &Args) -> crate::error::Result<()> { Ok(()) }
+//! `synfit solve PROBLEM.npz`: the bare batch solver for one layer problem.
+
+mod input;
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use ndarray::{Array1, Array2};
+use ndarray_npy::NpzWriter;
+use serde::Serialize;
+
+use crate::chip::{Grid, ScaleOwner};
+use crate::compute::{Choice, Device};
+use crate::error::{Error, Result};
+use crate::fit::{Bounds, Method, Solution, Spec, Status, solve};
+use input::{Input, Means};
+
+/// Solve one layer problem: least squares under bounds on the weights, or with weights on a grid
+///
+/// PROBLEM.npz holds `x` (S x n) and `t` (S x m), or `h` (n x n) and `b` (m x n); optionally `lower` and `upper`
+/// (a scalar, m, or m x n values) and `w` (m x n: what the ridge pulls towards). One JSON line on standard output says
+/// what was reached; W.npz holds `w` (m x n), `scale` (m), `bias` (m) and, with a grid, `codes` (m x n).
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// The problem file
+    #[arg(value_name = "PROBLEM.npz")]
+    pub problem: PathBuf,
+    /// Where to write the weights; nothing is written without it
+    #[arg(long, value_name = "W.npz")]
+    pub out: Option<PathBuf>,
+    /// Smallest weight (the file's `lower` otherwise)
+    #[arg(long, allow_hyphen_values = true)]
+    pub lower: Option<f64>,
+    /// Largest weight (the file's `upper` otherwise)
+    #[arg(long, allow_hyphen_values = true)]
+    pub upper: Option<f64>,
+    /// Bits of a stored weight: 2 to 16, 1.58 for ternary, 1 for binary, u8 unsigned, even8 even values only
+    #[arg(long, conflicts_with = "levels")]
+    pub bits: Option<Grid>,
+    /// Who owns a scale: layer, channel or neuron
+    #[arg(long, default_value = "channel")]
+    pub bits_scale: ScaleOwner,
+    /// The values a stored weight may take, in units of its scale: a,b,c
+    #[arg(long, value_delimiter = ',', allow_hyphen_values = true, num_args = 1)]
+    pub levels: Option<Vec<f64>>,
+    /// Ridge in units of the mean of H's diagonal
+    #[arg(long, default_value_t = 0.0)]
+    pub ridge: f64,
+    /// The outputs have no bias: x and t are not centred
+    #[arg(long)]
+    pub no_bias: bool,
+    /// rtn, feedback, descent (grid), admm, gradient (bounds) or auto
+    #[arg(long, default_value = "auto")]
+    pub method: Method,
+    /// Relative gap at which weights under bounds count as optimal
+    #[arg(long, default_value_t = 1e-5)]
+    pub tolerance: f64,
+    /// auto, gpu, cpu or the number of a device
+    #[arg(long, default_value = "auto")]
+    pub device: Choice,
+    /// Nothing but the JSON line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The JSON line.
+#[derive(Debug, Serialize)]
+struct Line<'a> {
+    /// sum_s ||W x_s + b - t_s||^2 (plus the ridge) of the stored weights.
+    objective: f64,
+    /// The same for round to nearest with max-abs scale; without a grid, for the clipped unconstrained solution.
+    rtn_objective: f64,
+    /// The same for continuous weights under the bounds.
+    fit_objective: f64,
+    /// Proven lower bound of `objective`.
+    bound: f64,
+    /// (objective - bound) / objective.
+    gap: f64,
+    /// The largest such gap of a single output.
+    worst_gap: f64,
+    status: Status,
+    iterations: usize,
+    seconds: f64,
+    inputs: usize,
+    outputs: usize,
+    samples: Option<usize>,
+    /// What was added to the diagonal of H (scaled to unit diagonal) to factor it.
+    damping: f64,
+    device: &'a str,
+    note: Option<&'a str>,
+}
+
+/// # Errors
+/// `Input`: an unreadable or inconsistent problem, wrong flags. `Work`: the device or the disk failed.
+pub fn run(args: &Args) -> Result<()> {
+    let device = Device::open(args.device)?;
+    let Input { mut problem, means, samples, lower, upper } = input::read(&args.problem, !args.no_bias)?;
+    if !(args.ridge >= 0.0 && args.ridge.is_finite()) {
+        return Err(Error::input("--ridge", format!("{} is not a number >= 0", args.ridge)));
+    }
+    problem.ridge = args.ridge;
+    let grid = match (&args.levels, &args.bits) {
+        (Some(levels), _) => Some(Grid::from_levels(levels.clone()).map_err(|e| Error::input("--levels", e.message))?),
+        (None, bits) => bits.clone(),
+    };
+    let spec = Spec {
+        lower: args.lower.map_or(lower, Bounds::Scalar),
+        upper: args.upper.map_or(upper, Bounds::Scalar),
+        grid,
+        owner: args.bits_scale,
+        method: args.method,
+        tolerance: args.tolerance,
+        ..Spec::default()
+    };
+    let begun = Instant::now();
+    let solution = solve(&device, &problem, &spec).map_err(|e| e.within(args.problem.display()))?;
+    let seconds = begun.elapsed().as_secs_f64();
+    // Sums over samples need a hair of damping at most; more shows an h that no samples have.
+    if samples.is_none() && solution.damping > 1e-6 {
+        let message =
+            format!("is not positive semidefinite: its unit-diagonal form needs {:.0e} more", solution.damping);
+        return Err(Error::input("h", message).within(args.problem.display()));
+    }
+    if let Some(out) = &args.out {
+        write(out, &solution, means.as_ref(), problem.n, problem.m)?;
+    }
+    let total = |rows: &[f64]| rows.iter().sum::<f64>();
+    let line = Line {
+        objective: total(&solution.objective.grid),
+        rtn_objective: total(&solution.objective.rtn),
+        fit_objective: total(&solution.objective.fit),
+        bound: total(&solution.objective.bound),
+        gap: solution.gap,
+        worst_gap: solution.worst_gap,
+        status: solution.status,
+        iterations: solution.iterations,
+        seconds,
+        inputs: problem.n,
+        outputs: problem.m,
+        samples,
+        damping: solution.damping,
+        device: &device.info().name,
+        note: solution.note.as_deref(),
+    };
+    let text = serde_json::to_string(&line).map_err(|e| Error::work("result", e.to_string()))?;
+    println!("{text}");
+    Ok(())
+}
+
+/// Writes the result beside its place first, so that a failure leaves no half of it.
+fn write(out: &Path, solution: &Solution, means: Option<&Means>, n: usize, m: usize) -> Result<()> {
+    let failed = |e: &dyn std::fmt::Display| Error::work(out.display().to_string(), e.to_string());
+    let folder = out.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let file = tempfile::NamedTempFile::new_in(folder).map_err(|e| failed(&e))?;
+    let mut npz = NpzWriter::new(file.as_file());
+    let matrix = |w: &[f64]| Array2::from_shape_vec((m, n), w.to_vec());
+    let bias = match means {
+        None => vec![0.0; m],
+        Some(means) => (0..m)
+            .map(|o| means.t[o] - solution.w[o * n..(o + 1) * n].iter().zip(&means.x).map(|(w, x)| w * x).sum::<f64>())
+            .collect(),
+    };
+    npz.add_array("w", &matrix(&solution.w).map_err(|e| failed(&e))?).map_err(|e| failed(&e))?;
+    npz.add_array("scale", &Array1::from(solution.scale.clone())).map_err(|e| failed(&e))?;
+    npz.add_array("bias", &Array1::from(bias)).map_err(|e| failed(&e))?;
+    if let Some(codes) = &solution.codes {
+        let codes = Array2::from_shape_vec((m, n), codes.clone()).map_err(|e| failed(&e))?;
+        npz.add_array("codes", &codes).map_err(|e| failed(&e))?;
+    }
+    npz.finish().map_err(|e| failed(&e))?;
+    file.persist(out).map_err(|e| failed(&e))?;
+    Ok(())
+}

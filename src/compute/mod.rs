@@ -14,9 +14,9 @@ mod gpu;
 pub mod gram;
 mod patch;
 pub mod pool;
+pub mod solver;
 pub mod step;
 pub mod time;
-pub mod solver;
 
 pub use adapters::{Choice, DeviceInfo, devices};
 pub use buffer::{Buffer, Element};

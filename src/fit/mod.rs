@@ -10,6 +10,7 @@ mod problem;
 mod quantize;
 mod rounding;
 mod solve;
+mod stepper;
 mod system;
 
 pub use bounds::Bounds;

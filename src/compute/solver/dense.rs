@@ -3,7 +3,7 @@
 //! `m x n` below means m rows of n entries, row after row.
 
 use faer::linalg::cholesky::llt;
-use faer::linalg::{matmul, triangular_inverse, triangular_solve};
+use faer::linalg::{matmul, triangular_solve};
 use faer::{Accum, MatMut, MatRef, Par};
 
 use super::Real;
@@ -98,15 +98,6 @@ impl Cholesky {
             }
         }
         out
-    }
-
-    /// trace(a^-1) = ||L^-1||_F^2; its inverse is a lower bound of a's smallest eigenvalue.
-    pub fn trace_of_inverse(&self, par: Par) -> f64 {
-        let n = self.n;
-        let mut inverse = vec![0.0; n * n];
-        let out = MatMut::from_column_major_slice_mut(&mut inverse, n, n);
-        triangular_inverse::invert_lower_triangular(out, self.lower(), par);
-        inverse.iter().map(|v| v * v).sum()
     }
 }
 
