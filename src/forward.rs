@@ -62,7 +62,7 @@ impl NodeRunner {
     /// order of `Node::sources`.
     pub fn linear(&self, dev: &Device, images: usize, inputs: &[&Buffer<f32>]) -> Result<Buffer<f32>> {
         let len = self.shape.len();
-        let mut y = dev.zeros(images * len)?;
+        let mut y = dev.scratch(images * len)?;
         match &self.kind {
             Kind::Neurons { convs, weights, bias, .. } => {
                 for (k, conv) in convs.iter().enumerate() {

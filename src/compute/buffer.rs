@@ -1,9 +1,8 @@
-//! Flat arrays of 4-byte scalars that live where their device computes, and the meter of how much they hold.
+//! Flat arrays of 4-byte scalars that live where their device computes.
 
 use std::fmt::Debug;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::memory::Share;
 use crate::error::{Error, Result};
 
 /// What a buffer may hold: the three scalar types that every shader knows.
@@ -26,40 +25,6 @@ impl Element for u32 {
     const WGSL: &'static str = "u32";
 }
 
-/// Bytes held by the buffers of one device, now and at most.
-#[derive(Debug, Default)]
-pub(crate) struct Meter {
-    now: AtomicU64,
-    peak: AtomicU64,
-}
-
-impl Meter {
-    pub(crate) fn peak(&self) -> u64 {
-        self.peak.load(Ordering::Relaxed)
-    }
-}
-
-/// A share of the meter, given back on drop.
-#[derive(Debug)]
-pub(crate) struct Share {
-    meter: Arc<Meter>,
-    bytes: u64,
-}
-
-impl Share {
-    pub(crate) fn new(meter: &Arc<Meter>, bytes: u64) -> Self {
-        let now = meter.now.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        meter.peak.fetch_max(now, Ordering::Relaxed);
-        Self { meter: meter.clone(), bytes }
-    }
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        self.meter.now.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
-
 #[derive(Debug)]
 pub(crate) enum Store<T> {
     Host(Vec<T>),
@@ -68,15 +33,23 @@ pub(crate) enum Store<T> {
 
 /// A flat array on a device: a host vector on the CPU, a storage buffer on a GPU.
 #[derive(Debug)]
-pub struct Buffer<T> {
-    pub(crate) store: Store<T>,
+pub struct Buffer<T: Element> {
+    store: Store<T>,
     len: usize,
-    _share: Share,
+    share: Share,
+}
+
+impl<T: Element> Drop for Buffer<T> {
+    fn drop(&mut self) {
+        if let Store::Host(data) = &mut self.store {
+            self.share.leave(std::mem::take(data));
+        }
+    }
 }
 
 impl<T: Element> Buffer<T> {
     pub(crate) fn new(store: Store<T>, len: usize, share: Share) -> Self {
-        Self { store, len, _share: share }
+        Self { store, len, share }
     }
 
     /// Elements, not bytes.

@@ -28,7 +28,7 @@ pub struct Conv {
 
 /// What the sum over the patch is added to.
 #[derive(Debug, Clone, Copy)]
-pub enum Start<'a, T> {
+pub enum Start<'a, T: Element> {
     Zero,
     /// What `y` holds.
     Keep,

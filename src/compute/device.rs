@@ -1,11 +1,13 @@
 //! A device to compute on: a GPU through wgpu, or the CPU's cores in plain Rust. Buffers and kernels are the same
 //! to their callers on both.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::adapters::{self, Choice, DeviceInfo};
-use super::buffer::{Buffer, Element, Meter, Share, Store};
+use super::buffer::{Buffer, Element, Store};
 use super::gpu::{Bind, Dispatch, Gpu, Shader};
+use super::memory::{Memory, Share};
 use crate::error::{Error, Result};
 
 const FILL: Shader = Shader { name: "fill.wgsl", source: include_str!("../../shaders/fill.wgsl") };
@@ -19,7 +21,7 @@ pub struct Device {
 struct Inner {
     info: DeviceInfo,
     gpu: Option<Gpu>,
-    meter: Arc<Meter>,
+    memory: Arc<Memory>,
 }
 
 impl std::fmt::Debug for Device {
@@ -42,7 +44,7 @@ impl Device {
     }
 
     fn of(info: DeviceInfo, gpu: Option<Gpu>) -> Device {
-        Device { inner: Arc::new(Inner { info, gpu, meter: Arc::default() }) }
+        Device { inner: Arc::new(Inner { info, gpu, memory: Arc::default() }) }
     }
 
     pub fn is_gpu(&self) -> bool {
@@ -65,39 +67,74 @@ impl Device {
 
     /// Most bytes that this device's buffers held at one time.
     pub fn peak_bytes(&self) -> u64 {
-        self.inner.meter.peak()
+        self.inner.memory.peak()
     }
 
     fn share<T>(&self, len: usize) -> Share {
-        Share::new(&self.inner.meter, (len * size_of::<T>()) as u64)
+        Share::new(&self.inner.memory, (len * size_of::<T>()) as u64)
     }
 
     /// A buffer with a copy of `data`.
     pub fn upload<T: Element>(&self, data: &[T]) -> Result<Buffer<T>> {
-        let store = match self.gpu() {
-            None => Store::Host(data.to_vec()),
+        match self.gpu() {
+            None => self.upload_with(data.len(), |into| {
+                into.copy_from_slice(data);
+                Ok(())
+            }),
             Some(gpu) => {
                 let buffer = gpu.storage(size_of_val(data) as u64)?;
                 gpu.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(data));
                 gpu.check("upload")?;
-                Store::Gpu(buffer)
+                Ok(Buffer::new(Store::Gpu(buffer), data.len(), self.share::<T>(data.len())))
             }
-        };
-        Ok(Buffer::new(store, data.len(), self.share::<T>(data.len())))
+        }
+    }
+
+    /// A buffer of `len` elements that `fill` writes; it finds any contents and must write them all.
+    pub fn upload_with<T: Element>(
+        &self,
+        len: usize,
+        fill: impl FnOnce(&mut [T]) -> Result<()>,
+    ) -> Result<Buffer<T>> {
+        if self.is_gpu() {
+            let mut data = vec![T::default(); len];
+            fill(&mut data)?;
+            return self.upload(&data);
+        }
+        let mut buffer = self.scratch(len)?;
+        fill(buffer.host_mut()?)?;
+        Ok(buffer)
     }
 
     /// A buffer of `len` zeros.
     pub fn zeros<T: Element>(&self, len: usize) -> Result<Buffer<T>> {
-        let store = match self.gpu() {
-            None => Store::Host(vec![T::default(); len]),
-            Some(gpu) => Store::Gpu(gpu.storage((len * size_of::<T>()) as u64)?),
+        let (mut buffer, zero) = self.any(len)?;
+        if !zero {
+            self.fill(&mut buffer, T::default())?;
+        }
+        Ok(buffer)
+    }
+
+    /// A buffer for a kernel that writes every element: what it holds before is left open, poison in debug builds.
+    pub fn scratch<T: Element>(&self, len: usize) -> Result<Buffer<T>> {
+        if cfg!(debug_assertions) { self.poisoned(len) } else { Ok(self.any(len)?.0) }
+    }
+
+    /// A buffer of any contents, and whether they are known to be zeros.
+    fn any<T: Element>(&self, len: usize) -> Result<(Buffer<T>, bool)> {
+        let (store, zero) = match self.gpu() {
+            None => {
+                let (data, fresh) = self.inner.memory.vector(len);
+                (Store::Host(data), fresh)
+            }
+            Some(gpu) => (Store::Gpu(gpu.storage((len * size_of::<T>()) as u64)?), true),
         };
-        Ok(Buffer::new(store, len, self.share::<T>(len)))
+        Ok((Buffer::new(store, len, self.share::<T>(len)), zero))
     }
 
     /// A buffer for a kernel to fill, holding `Element::poison` (a NaN) so that what a kernel leaves out shows.
     pub fn poisoned<T: Element>(&self, len: usize) -> Result<Buffer<T>> {
-        let mut buffer = self.zeros(len)?;
+        let (mut buffer, _) = self.any(len)?;
         self.fill(&mut buffer, T::poison())?;
         Ok(buffer)
     }
@@ -125,6 +162,11 @@ impl Device {
     /// The whole buffer, after all work on it.
     pub fn download<T: Element>(&self, b: &Buffer<T>) -> Result<Vec<T>> {
         self.download_range(b, 0, b.len())
+    }
+
+    /// The whole buffer to look at: without a copy where it lives on the host.
+    pub fn view<'a, T: Element>(&self, b: &'a Buffer<T>) -> Result<Cow<'a, [T]>> {
+        if self.is_gpu() { Ok(Cow::Owned(self.download(b)?)) } else { Ok(Cow::Borrowed(b.host()?)) }
     }
 
     /// `len` elements from `offset`. Error: beyond the end.

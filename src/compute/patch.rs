@@ -60,6 +60,7 @@ pub(crate) fn check_window(what: &str, input: Shape, output: Shape, w: &Window) 
 
 /// The identity on f32 for `View::fill`, but for the sign of a zero. A plain copy would be compiled to a call of memcpy
 /// for every row, which on short rows takes several times as long as this addition.
+#[inline(always)]
 pub(crate) fn copied(v: f32) -> f32 {
     v + 0.0
 }
@@ -79,6 +80,7 @@ impl View {
     }
 
     /// The input row that output row `y` reads at tap row `i`; none in the padding.
+    #[inline(always)]
     pub(crate) fn row_of(&self, y: usize, i: usize) -> Option<usize> {
         let w = &self.window;
         let at = (y * w.stride[0] + i * w.dilation[0]) as isize - w.pad[0];
@@ -86,6 +88,7 @@ impl View {
     }
 
     /// The output columns `lo..hi` whose tap column `j` lies inside the input, and the input column of `lo`.
+    #[inline(always)]
     pub(crate) fn columns_of(&self, j: usize) -> (usize, usize, usize) {
         let w = &self.window;
         let stride = w.stride[1] as isize;
@@ -100,6 +103,7 @@ impl View {
 
     /// One row of the patch matrix: `dst[n]` = what tap (i, j) reads from `plane` at output position `start + n`
     /// (zero in the padding), converted by `cast`.
+    #[inline(always)]
     pub(crate) fn fill<S: Copy, A: Copy>(
         &self,
         plane: &[S],

@@ -119,7 +119,7 @@ pub fn winner(dev: &Device, pool: &Pool, steps: usize, x: &Buffer<i32>, y: &mut 
     if pool.window.taps() > MOST_TAPS {
         return Err(Error::work("pooling", format!("a window of more than {MOST_TAPS} taps")));
     }
-    let mut so_far = dev.zeros(x.len())?;
+    let mut so_far = dev.scratch(x.len())?;
     time::running(dev, steps, x.len() / steps, x, &mut so_far)?;
     if let Some(gpu) = dev.gpu() {
         return dispatch(gpu, "winner", pool, all / steps, &so_far, x.gpu()?, y);

@@ -6,6 +6,7 @@ use rayon::prelude::*;
 use super::buffer::{Buffer, Element, expect_len};
 use super::device::Device;
 use super::gpu::{Bind, Dispatch, Shader};
+use super::simd::vectorized;
 use crate::error::{Error, Result};
 use crate::network::Shape;
 use crate::neuron::step::{self, State};
@@ -102,11 +103,20 @@ pub fn integer(
             ],
         );
     }
-    let one = |s: &mut State<i32>, j: i32, b: i32, theta: i32| {
-        step::integer(&spec.model, spec.floor, spec.ceil, s, j.saturating_add(b), theta)
-    };
-    let (bias, threshold, v0) = (bias.host()?, threshold.host()?, v0.host()?);
-    twin(spec, one, current.host()?, [bias, threshold, v0], trains.host_mut()?, v_end.host_mut()?);
+    let (model, floor, ceil) = (spec.model, spec.floor, spec.ceil);
+    let parameters = [bias.host()?, threshold.host()?, v0.host()?];
+    let (current, trains, v_end) = (current.host()?, trains.host_mut()?, v_end.host_mut()?);
+    if step::most_spikes(&model) == 1 && model.refractory == 0 {
+        let one = |s: &mut State<i32>, j: i32, b: i32, theta: i32| {
+            step::integer_once(&model, floor, ceil, s, j.saturating_add(b), theta)
+        };
+        twin(spec, one, current, parameters, trains, v_end);
+    } else {
+        let one = |s: &mut State<i32>, j: i32, b: i32, theta: i32| {
+            step::integer(&model, floor, ceil, s, j.saturating_add(b), theta)
+        };
+        twin(spec, one, current, parameters, trains, v_end);
+    }
     Ok(())
 }
 
@@ -236,16 +246,23 @@ fn twin<T: Element>(
     }
     rows.par_iter_mut().zip(v_end.par_chunks_mut(BLOCK)).enumerate().for_each(|(block, (rows, v_end))| {
         let first = block * BLOCK;
-        let channels: Vec<usize> =
-            (first..first + v_end.len()).map(|i| i % spec.shape.len() / spec.shape.area()).collect();
-        let mut states: Vec<State<T>> = channels.iter().map(|&c| State::new(v0[c])).collect();
+        let channels = (first..first + v_end.len()).map(|i| i % spec.shape.len() / spec.shape.area());
+        let [bias, threshold, v0] = [bias, threshold, v0].map(|p| channels.clone().map(|c| p[c]).collect::<Vec<T>>());
+        v_end.copy_from_slice(&v0);
+        let mut wait = vec![0u32; v_end.len()];
         for (t, row) in rows.iter_mut().enumerate() {
             let at = if spec.steps_in == 1 { 0 } else { t };
-            let drive = &current[at * neurons + first..][..states.len()];
-            for (n, state) in states.iter_mut().enumerate() {
-                row[n] = one(state, drive[n], bias[channels[n]], threshold[channels[n]]);
-            }
+            let drive = &current[at * neurons + first..][..v_end.len()];
+            vectorized(|| {
+                let parameters = drive.iter().zip(&bias).zip(&threshold);
+                for (((v, wait), spikes), ((&j, &b), &theta)) in
+                    v_end.iter_mut().zip(&mut wait).zip(row.iter_mut()).zip(parameters)
+                {
+                    let mut state = State { v: *v, wait: *wait };
+                    *spikes = one(&mut state, j, b, theta);
+                    (*v, *wait) = (state.v, state.wait);
+                }
+            });
         }
-        v_end.iter_mut().zip(&states).for_each(|(v, s)| *v = s.v);
     });
 }

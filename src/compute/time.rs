@@ -5,6 +5,7 @@ use rayon::prelude::*;
 use super::buffer::{Buffer, expect_len};
 use super::device::Device;
 use super::gpu::{Bind, Dispatch, Gpu, Shader};
+use super::simd::vectorized;
 use super::step::MOST_STEPS;
 use crate::error::{Error, Result};
 
@@ -23,11 +24,13 @@ pub fn total(dev: &Device, steps: usize, len: usize, trains: &Buffer<i32>, y: &m
     let trains = trains.host()?;
     y.host_mut()?.par_chunks_mut(BLOCK).enumerate().for_each(|(block, y)| {
         let mut sums = vec![0i32; y.len()];
-        for step in 0..steps {
-            let row = &trains[step * len + block * BLOCK..][..y.len()];
-            sums.iter_mut().zip(row).for_each(|(s, &v)| *s = s.wrapping_add(v));
-        }
-        y.iter_mut().zip(sums).for_each(|(y, s)| *y = s as f32);
+        vectorized(|| {
+            for step in 0..steps {
+                let row = &trains[step * len + block * BLOCK..][..y.len()];
+                sums.iter_mut().zip(row).for_each(|(s, &v)| *s = s.wrapping_add(v));
+            }
+            y.iter_mut().zip(&sums).for_each(|(y, &s)| *y = s as f32);
+        });
     });
     Ok(())
 }

@@ -164,22 +164,23 @@ impl Walk<'_> {
                 task.blocks.iter().map(|b| walk.activations(b.source, batch)).collect::<Result<Vec<_>>>()?;
             let inputs: Vec<_> = inputs.iter().collect();
             let mut z = runner(&walk.forward, task.index)?.linear(walk.dev, images, &inputs)?;
-            let mut host = walk.dev.download(&z)?;
             if let Some(outputs) = task.contrast {
-                host = contrast::targets(&host, outputs);
-                z = walk.dev.upload(&host)?;
+                let compared = contrast::targets(&walk.dev.view(&z)?, outputs);
+                z = walk.dev.upload(&compared)?;
             }
             let xs = walk.rates(task, batch)?;
             let xs: Vec<_> = xs.iter().collect();
             moments.add(images, &xs, &z)?;
             let area = task.shape.area();
+            let host = walk.dev.view(&z)?;
             for (i, plane) in host.chunks_exact(area).enumerate() {
                 let into = &mut samples[i % task.shape.c];
                 into.extend((0..per_image).map(|_| plane[rng.usize(..area)]));
             }
+            drop(host);
             if let Some(tape) = &mut tape {
                 runner(&walk.forward, task.index)?.activate(walk.dev, &mut z)?;
-                tape.push_values(&walk.dev.download(&z)?)?;
+                tape.push_values(&walk.dev.view(&z)?)?;
             }
             Ok(())
         })?;
@@ -224,7 +225,7 @@ impl Walk<'_> {
                 task.blocks.iter().map(|b| walk.activations(b.source, batch)).collect::<Result<Vec<_>>>()?;
             let inputs: Vec<_> = inputs.iter().collect();
             let z = runner(&walk.forward, task.index)?.linear(walk.dev, images, &inputs)?;
-            let z = walk.dev.download(&z)?;
+            let z = walk.dev.view(&z)?;
             let mut t = Vec::with_capacity(images * shape.len());
             for (i, plane) in z.chunks_exact(area).enumerate() {
                 for ramp in &code.ramps[i % task.shape.c] {
@@ -426,13 +427,13 @@ impl Walk<'_> {
             let Output::Trains(trains) = runner(&walk.runners, task.index)?.run(walk.dev, images, &inputs)? else {
                 return Err(Error::work(task.name, "no spikes"));
             };
-            let totals = walk.dev.download(&trains.totals(walk.dev)?)?;
-            tape.push_trains(trains.steps, &walk.dev.download(&trains.data)?)?;
+            let totals = trains.totals(walk.dev)?;
+            tape.push_trains(trains.steps, &walk.dev.view(&trains.data)?)?;
             let trained = match &mut walk.ann[task.index] {
-                Some(tape) => tape.values(batch)?,
+                Some(tape) => tape.values(walk.dev, batch)?,
                 None => return Err(Error::work(task.name, "its trained activations are gone")),
             };
-            tally.add(&node, &totals, &trained, rate, most);
+            tally.add(&node, &walk.dev.view(&totals)?, &walk.dev.view(&trained)?, rate, most);
             Ok(())
         })?;
         self.spikes[task.index] = Some(tape);

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
+use crate::compute::{Buffer, Device, vectorized};
 use crate::error::{Error, Result};
 
 /// One node's records, one a batch, in an unnamed temporary file that goes with the tape.
@@ -48,13 +49,12 @@ impl Tape {
         Ok(())
     }
 
-    fn record(&mut self, batch: usize) -> Result<Vec<u8>> {
+    /// Goes to the start of a batch's record; gives its length in bytes.
+    fn seek(&mut self, batch: usize) -> Result<usize> {
         let end = *self.ends.get(batch).ok_or_else(|| Error::work("intermediate results", "no such batch"))?;
         let start = if batch == 0 { 0 } else { self.ends[batch - 1] };
-        let mut bytes = vec![0; (end - start) as usize];
         self.file.seek(SeekFrom::Start(start)).map_err(broken)?;
-        self.file.read_exact(&mut bytes).map_err(broken)?;
-        Ok(bytes)
+        Ok((end - start) as usize)
     }
 
     /// Appends the next batch's values.
@@ -62,66 +62,93 @@ impl Tape {
         self.push(bytemuck::cast_slice(values))
     }
 
-    pub fn values(&mut self, batch: usize) -> Result<Vec<f32>> {
-        Ok(bytemuck::pod_collect_to_vec(&self.record(batch)?))
+    pub fn values(&mut self, dev: &Device, batch: usize) -> Result<Buffer<f32>> {
+        let bytes = self.seek(batch)?;
+        dev.upload_with(bytes / size_of::<f32>(), |values| {
+            self.file.read_exact(bytemuck::cast_slice_mut(values)).map_err(broken)
+        })
     }
 
     /// Appends the next batch's trains `[steps][..]`, packed to the bits that their largest count needs.
     pub fn push_trains(&mut self, steps: usize, counts: &[i32]) -> Result<()> {
-        self.push(&pack(steps, counts))
+        self.push(bytemuck::cast_slice(&pack(steps, counts)))
     }
 
     /// Steps and counts of a batch.
-    pub fn trains(&mut self, batch: usize) -> Result<(usize, Vec<i32>)> {
-        Ok(unpack(&self.record(batch)?))
+    pub fn trains(&mut self, dev: &Device, batch: usize) -> Result<(usize, Buffer<i32>)> {
+        let mut words = vec![0u32; self.seek(batch)? / size_of::<u32>()];
+        self.file.read_exact(bytemuck::cast_slice_mut(&mut words)).map_err(broken)?;
+        let [steps, len] = [words[0], words[1]].map(|v| v as usize);
+        let counts = dev.upload_with(len, |counts| {
+            unpack(&words, counts);
+            Ok(())
+        })?;
+        Ok((steps, counts))
     }
 }
 
-/// Words between two parallel pieces of work.
+/// Words in one parallel piece of work.
 const PIECE: usize = 1 << 12;
 
 /// Header of steps, length and bits per count (1, 8 or 32), then the counts; bits are packed 32 to a word.
-fn pack(steps: usize, counts: &[i32]) -> Vec<u8> {
-    let largest = counts.par_iter().map(|&c| if c < 0 { i32::MAX } else { c }).max().unwrap_or(0);
-    let bits: u32 = match largest {
+fn pack(steps: usize, counts: &[i32]) -> Vec<u32> {
+    // A negative count is a large one here: it takes all 32 bits.
+    let used = counts.par_chunks(32 * PIECE).map(|c| vectorized(|| c.iter().fold(0, |all, &c| all | c as u32)));
+    let bits: u32 = match used.reduce(|| 0, |a, b| a | b) {
         0..=1 => 1,
         2..=255 => 8,
         _ => 32,
     };
     let per_word = (32 / bits) as usize;
-    let mut words = vec![steps as u32, counts.len() as u32, bits];
-    words.par_extend(counts.par_chunks(per_word).with_min_len(PIECE).map(|chunk| {
-        chunk.iter().enumerate().fold(0u32, |word, (i, &c)| word | (c as u32) << (i as u32 * bits % 32))
-    }));
-    bytemuck::cast_slice(&words).to_vec()
+    let mut words = vec![0; 3 + counts.len().div_ceil(per_word)];
+    words[..3].copy_from_slice(&[steps as u32, counts.len() as u32, bits]);
+    words[3..].par_chunks_mut(PIECE).zip(counts.par_chunks(PIECE * per_word)).for_each(|(words, counts)| {
+        vectorized(|| {
+            for (word, counts) in words.iter_mut().zip(counts.chunks(per_word)) {
+                for (i, &c) in counts.iter().enumerate() {
+                    *word |= (c as u32) << (i as u32 * bits);
+                }
+            }
+        });
+    });
+    words
 }
 
-fn unpack(bytes: &[u8]) -> (usize, Vec<i32>) {
-    let words: Vec<u32> = bytemuck::pod_collect_to_vec(bytes);
-    let (steps, len, bits) = (words[0] as usize, words[1] as usize, words[2]);
+/// The counts of `pack`.
+fn unpack(words: &[u32], counts: &mut [i32]) {
+    let (bits, words) = (words[2], &words[3..]);
     let per_word = (32 / bits) as usize;
     let mask = if bits == 32 { u32::MAX } else { (1 << bits) - 1 };
-    let mut counts = vec![0i32; len];
-    counts.par_chunks_mut(per_word).with_min_len(PIECE).zip(&words[3..]).for_each(|(chunk, &word)| {
-        for (i, c) in chunk.iter_mut().enumerate() {
-            *c = (word >> (i as u32 * bits % 32) & mask) as i32;
-        }
+    counts.par_chunks_mut(PIECE * per_word).zip(words.par_chunks(PIECE)).for_each(|(counts, words)| {
+        vectorized(|| {
+            for (counts, word) in counts.chunks_mut(per_word).zip(words) {
+                for (i, c) in counts.iter_mut().enumerate() {
+                    *c = (word >> (i as u32 * bits) & mask) as i32;
+                }
+            }
+        });
     });
-    (steps, counts)
 }
 
 #[cfg(test)]
 mod tests {
     use super::{pack, unpack};
 
+    fn unpacked(words: &[u32]) -> Vec<i32> {
+        let mut counts = vec![-1; words[1] as usize];
+        unpack(words, &mut counts);
+        counts
+    }
+
     #[test]
     fn trains_come_back_at_every_width() {
         for counts in [vec![], vec![1], vec![0, 1, 1, 0, 1], vec![0, 255, 3], vec![-7, 1 << 20, 5]] {
-            assert_eq!(unpack(&pack(3, &counts)), (3, counts));
+            let packed = pack(3, &counts);
+            assert_eq!((packed[0], unpacked(&packed)), (3, counts));
         }
-        let long: Vec<i32> = (0..10_007).map(|i| (i % 3 == 0) as i32).collect();
+        let long: Vec<i32> = (0..300_007).map(|i| (i % 3 == 0) as i32).collect();
         let packed = pack(1, &long);
-        assert!(packed.len() < 10_007 / 8 + 20);
-        assert_eq!(unpack(&packed).1, long);
+        assert!(packed.len() < 300_007 / 32 + 5);
+        assert_eq!(unpacked(&packed), long);
     }
 }

@@ -152,7 +152,7 @@ impl<'a> Walk<'a> {
             return self.dev.upload(&self.images.preprocess(&self.raw(batch)?));
         }
         if let Some(tape) = &mut self.ann[node] {
-            return self.dev.upload(&tape.values(batch)?);
+            return tape.values(self.dev, batch);
         }
         let inputs = self.network.nodes[node]
             .sources()
@@ -171,8 +171,8 @@ impl<'a> Walk<'a> {
             return simulate::encode(self.dev, &self.spiking, &self.raw(batch)?, images);
         }
         if let Some(tape) = &mut self.spikes[node] {
-            let (steps, counts) = tape.trains(batch)?;
-            return Ok(Trains { steps, images, data: self.dev.upload(&counts)? });
+            let (steps, data) = tape.trains(self.dev, batch)?;
+            return Ok(Trains { steps, images, data });
         }
         let sources = runner(&self.runners, node)?.sources().to_vec();
         let inputs = sources.into_iter().map(|s| self.trains(s, batch)).collect::<Result<Vec<_>>>()?;

@@ -41,6 +41,18 @@ pub fn integer(model: &Model, floor: i32, ceil: i32, state: &mut State<i32>, dri
     spikes
 }
 
+/// `integer` for the neurons that most networks have, at most one spike a step and not refractory: without a division
+/// and without a branch.
+#[inline(always)]
+pub fn integer_once(model: &Model, floor: i32, ceil: i32, state: &mut State<i32>, drive: i32, theta: i32) -> i32 {
+    let theta = theta.max(1);
+    let v = state.v.saturating_add(drive).min(ceil).max(floor);
+    let fires = v > theta - i32::from(!model.strict);
+    let after = if model.reset == Reset::Zero { 0 } else { v.wrapping_sub(theta) };
+    state.v = if fires { after } else { v };
+    i32::from(fires)
+}
+
 /// The same in reals, with leak: v <- decay v + (1 - decay) drive where decay > 0, else v <- v + drive.
 pub fn real(model: &Model, state: &mut State<f32>, drive: f32, theta: f32) -> i32 {
     if state.wait > 0 {

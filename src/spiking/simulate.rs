@@ -25,7 +25,7 @@ impl Trains {
     /// Counts summed over the steps, `[images][shape]`; exact, as f32, below 2^24.
     pub fn totals(&self, dev: &Device) -> Result<Buffer<f32>> {
         let len = self.data.len() / self.steps;
-        let mut y = dev.zeros(len)?;
+        let mut y = dev.scratch(len)?;
         time::total(dev, self.steps, len, &self.data, &mut y)?;
         Ok(y)
     }
@@ -142,7 +142,7 @@ impl Runner {
         let aligned = align(dev, inputs, steps)?;
         let inputs: Vec<&Trains> = inputs.iter().zip(&aligned).map(|(t, a)| a.as_ref().unwrap_or(t)).collect();
         let frames = steps * images;
-        let mut data = dev.zeros(frames * self.shape.len())?;
+        let mut data = dev.scratch(frames * self.shape.len())?;
         match &self.kind {
             Kind::Layer(_) => {}
             Kind::SumPool { pool, weight } => pool::sum_weighted(dev, pool, weight, &inputs[0].data, &mut data)?,
@@ -170,7 +170,7 @@ fn align(dev: &Device, inputs: &[&Trains], steps: usize) -> Result<Vec<Option<Tr
             if t.steps == steps {
                 return Ok(None);
             }
-            let once = dev.download(&t.data)?;
+            let once = dev.view(&t.data)?;
             Ok(Some(Trains { steps, images: t.images, data: dev.upload(&once.repeat(steps))? }))
         })
         .collect()
@@ -260,38 +260,38 @@ impl LayerRunner {
             ceil: self.potential.1,
         };
         let out_len = if self.fires { self.steps * len } else { 0 };
-        let mut trains = dev.zeros(out_len)?;
+        let mut trains = dev.scratch(out_len)?;
         let end: Vec<f64> = match &self.parameters {
             Parameters::Integer { weights, bounds, bias, threshold, initial } => {
-                let mut current = dev.zeros(frames * shape.len())?;
+                let mut current = dev.scratch(frames * shape.len())?;
                 for (k, conv) in self.convs.iter().enumerate() {
                     let start = if k == 0 { Start::Zero } else { Start::Keep };
                     conv::integer(dev, conv, frames, &inputs[k].data, &weights[k], start, bounds[k], &mut current)?;
                 }
-                let mut end = dev.zeros(len)?;
+                let mut end = dev.scratch(len)?;
                 if self.fires {
                     step::integer(dev, &spec, &current, bias, threshold, initial, &mut trains, &mut end)?;
                     vec![]
                 } else {
                     step::accumulate(dev, &spec, &current, bias, initial, &mut end)?;
-                    dev.download(&end)?.into_iter().map(f64::from).collect()
+                    dev.view(&end)?.iter().map(|&v| f64::from(v)).collect()
                 }
             }
             Parameters::Real { weights, bias, threshold, initial } => {
-                let mut current = dev.zeros(frames * shape.len())?;
+                let mut current = dev.scratch(frames * shape.len())?;
                 for (k, conv) in self.convs.iter().enumerate() {
-                    let mut x = dev.zeros(inputs[k].data.len())?;
+                    let mut x = dev.scratch(inputs[k].data.len())?;
                     time::total(dev, 1, inputs[k].data.len(), &inputs[k].data, &mut x)?;
                     let start = if k == 0 { Start::Zero } else { Start::Keep };
                     conv::real(dev, conv, frames, &x, &weights[k], start, &mut current)?;
                 }
-                let mut end = dev.zeros(len)?;
+                let mut end = dev.scratch(len)?;
                 if self.fires {
                     step::real(dev, &spec, &current, bias, threshold, initial, &mut trains, &mut end)?;
                     vec![]
                 } else {
                     step::accumulate(dev, &spec, &current, bias, initial, &mut end)?;
-                    dev.download(&end)?.into_iter().map(f64::from).collect()
+                    dev.view(&end)?.iter().map(|&v| f64::from(v)).collect()
                 }
             }
         };

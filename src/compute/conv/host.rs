@@ -7,6 +7,7 @@ use rayon::prelude::*;
 use super::{Conv, Start};
 use crate::compute::buffer::Element;
 use crate::compute::patch::{View, copied};
+use crate::compute::simd::vectorized;
 use crate::error::Result;
 
 /// `Start` with its bias on the host.
@@ -28,6 +29,7 @@ impl<'a, T: Element> Start<'a, T> {
 }
 
 impl<T: Element + Sum> From<'_, T> {
+    #[inline(always)]
     fn at(self, channel: usize, old: T) -> T {
         match self {
             From::Zero => T::default(),
@@ -55,9 +57,11 @@ macro_rules! arithmetic {
         impl Arithmetic<$s> for $a {
             const NIL: $a = 0.0;
             const ONE: $a = 1.0;
+            #[inline(always)]
             fn of(s: $s) -> $a {
                 $of(s)
             }
+            #[inline(always)]
             fn to(self) -> $s {
                 self as $s
             }
@@ -235,14 +239,16 @@ impl<'a, S: Element + Sum, A: Arithmetic<S>> Tiles<'a, S, A> {
             let (columns, used) = (here * each, here * each - self.extra);
             let (patch, sums) = (&mut patch[..self.lines * columns], &mut sums[..rows * used]);
             for g in 0..conv.groups {
-                for (k, line) in patch.chunks_mut(columns).enumerate() {
-                    let (c, t) = (g * channels + k / taps, k % taps);
-                    let tap = [t / conv.window.kernel[1], t % conv.window.kernel[1]];
-                    for (image, part) in line.chunks_mut(each).enumerate() {
-                        let plane = &x[(image * conv.input.c + c) * conv.input.area()..][..conv.input.area()];
-                        view.fill(plane, tap, first, part, A::NIL, A::of);
+                vectorized(|| {
+                    for (k, line) in patch.chunks_mut(columns).enumerate() {
+                        let (c, t) = (g * channels + k / taps, k % taps);
+                        let tap = [t / conv.window.kernel[1], t % conv.window.kernel[1]];
+                        for (image, part) in line.chunks_mut(each).enumerate() {
+                            let plane = &x[(image * conv.input.c + c) * conv.input.area()..][..conv.input.area()];
+                            view.fill(plane, tap, first, part, A::NIL, A::of);
+                        }
                     }
-                }
+                });
                 let patch = MatRef::from_row_major_slice(patch, self.lines, columns);
                 for pass in 0..self.passes {
                     let w = &self.weights[(g * self.passes + pass) * rows * self.lines..][..rows * self.lines];
@@ -255,13 +261,15 @@ impl<'a, S: Element + Sum, A: Arithmetic<S>> Tiles<'a, S, A> {
                         Par::Seq,
                     );
                 }
-                for (row, sums) in sums.chunks(used).enumerate() {
-                    let o = g * rows + row;
-                    for (image, part) in sums.chunks(each).enumerate() {
-                        let y = &mut y[(image * conv.output.c + o) * area + first..][..wide];
-                        y.iter_mut().zip(part).for_each(|(y, s)| *y = self.start.at(o, *y) + s.to());
+                vectorized(|| {
+                    for (row, sums) in sums.chunks(used).enumerate() {
+                        let o = g * rows + row;
+                        for (image, part) in sums.chunks(each).enumerate() {
+                            let y = &mut y[(image * conv.output.c + o) * area + first..][..wide];
+                            y.iter_mut().zip(part).for_each(|(y, s)| *y = self.start.at(o, *y) + s.to());
+                        }
                     }
-                }
+                });
             }
         }
     }

@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use super::{Layer, Sums};
 use crate::compute::patch::{View, copied};
+use crate::compute::simd::vectorized;
 
 /// Samples whose products are summed in f32.
 const BLOCK: usize = 4096;
@@ -124,11 +125,7 @@ impl Shard {
         let by_sample = tile.layer.output.area() == 1;
         for g in 0..tile.layer.groups {
             let (x, z) = (&mut self.x[..n * wide], &mut self.z[..(m + 1) * wide]);
-            if by_sample {
-                tile.samples(g, x, z);
-            } else {
-                tile.entries(g, x, z);
-            }
+            vectorized(|| if by_sample { tile.samples(g, x, z) } else { tile.entries(g, x, z) });
             let (sums, squares) = (&mut self.total.z_sum[g * m..][..m], &mut self.total.zz[g * m..][..m]);
             if by_sample {
                 for z in z.chunks(m + 1) {
@@ -184,6 +181,7 @@ fn sum_and_squares(z: &[f32]) -> [f64; 2] {
 
 impl Tile<'_> {
     /// One position an image: `x` samples x n, `z` samples x (m + 1).
+    #[inline(always)]
     fn samples(&self, group: usize, x: &mut [f32], z: &mut [f32]) {
         let (n, m) = (self.layer.n(), self.layer.m());
         let mut offset = 0;
@@ -212,6 +210,7 @@ impl Tile<'_> {
     }
 
     /// Any other layer: `x` n x samples, `z` (m + 1) x samples.
+    #[inline(always)]
     fn entries(&self, group: usize, x: &mut [f32], z: &mut [f32]) {
         let (m, area, wide) = (self.layer.m(), self.layer.output.area(), self.last - self.first);
         let mut lines = x.chunks_mut(wide);
@@ -238,6 +237,7 @@ impl Tile<'_> {
     }
 
     /// Cuts a row of the tile at the borders of images: `f(image, first position, part of the row)`.
+    #[inline(always)]
     fn by_image(&self, mut line: &mut [f32], f: impl Fn(usize, usize, &mut [f32])) {
         let area = self.layer.output.area();
         let mut at = self.first;
