@@ -10,6 +10,13 @@
 use faer::Par;
 
 use super::{Real, dense};
+use crate::compute::buffer::{Buffer, expect_len};
+use crate::compute::device::Device;
+use crate::compute::gpu::{Bind, Dispatch, Shader};
+use crate::error::Result;
+
+const SHADER: Shader =
+    Shader { name: "solver/box_gradient.wgsl", source: include_str!("../../../shaders/solver/box_gradient.wgsl") };
 
 /// The iteration's state.
 #[derive(Debug, Clone)]
@@ -65,6 +72,79 @@ pub fn twin<T: Real>(data: Data<'_, T>, state: &mut State<T>, count: usize, par:
         }
         std::mem::swap(&mut state.w, &mut next);
     }
+}
+
+/// `Data` on a device: m rows of n.
+#[derive(Debug, Clone, Copy)]
+pub struct Inputs<'a> {
+    pub n: usize,
+    pub m: usize,
+    pub h: &'a Buffer<f32>,
+    pub b: &'a Buffer<f32>,
+    /// 2 x m x n: lower bounds, then upper ones.
+    pub bounds: &'a Buffer<f32>,
+    pub step: f32,
+}
+
+/// `State` on a device.
+#[derive(Debug)]
+pub struct Buffers {
+    pub w: Buffer<f32>,
+    pub y: Buffer<f32>,
+    pub t: Buffer<f32>,
+    /// m x n: scratch.
+    pub next: Buffer<f32>,
+}
+
+/// Runs `count` iterations.
+///
+/// # Errors
+/// `Work`: lengths that do not agree, or the device failed.
+pub fn box_gradient(dev: &Device, inputs: &Inputs<'_>, state: &mut Buffers, count: usize) -> Result<()> {
+    let Inputs { n, m, h, b, bounds, step } = *inputs;
+    expect_len("box_gradient: h", h, n * n)?;
+    expect_len("box_gradient: bounds", bounds, 2 * m * n)?;
+    expect_len("box_gradient: t", &state.t, m)?;
+    for buffer in [b, &state.w, &state.y, &state.next] {
+        expect_len("box_gradient: state", buffer, m * n)?;
+    }
+    if n == 0 || m == 0 {
+        return Ok(());
+    }
+    let Some(gpu) = dev.gpu() else {
+        let (lower, upper) = bounds.host()?.split_at(m * n);
+        let data = Data { n, b: b.host()?, lower, upper, h: h.host()?, step };
+        let mut host = State { w: state.w.host()?.to_vec(), y: state.y.host()?.to_vec(), t: state.t.host()?.to_vec() };
+        twin(data, &mut host, count, dense::par(m * n * n));
+        dev.write(&mut state.w, 0, &host.w)?;
+        dev.write(&mut state.y, 0, &host.y)?;
+        return dev.write(&mut state.t, 0, &host.t);
+    };
+    let buffers = [
+        Bind::In(h.gpu()?),
+        Bind::In(b.gpu()?),
+        Bind::In(bounds.gpu()?),
+        Bind::Out(state.y.gpu()?),
+        Bind::Out(state.next.gpu()?),
+        Bind::Out(state.w.gpu()?),
+        Bind::Out(state.t.gpu()?),
+    ];
+    for _ in 0..count {
+        for (entry, groups) in [("descend", m.div_ceil(64) * n.div_ceil(64)), ("momentum", m)] {
+            gpu.run(
+                &Dispatch {
+                    shader: SHADER,
+                    entry,
+                    scalar: "f32",
+                    constants: &[],
+                    params: [m as u32, n as u32, step.to_bits(), 0],
+                    groups: groups as u64,
+                },
+                &buffers,
+            )?;
+        }
+    }
+    Ok(())
 }
 
 /// An upper bound of the largest eigenvalue of `h` (n x n, symmetric): 1.02 times what power iteration finds, and no
