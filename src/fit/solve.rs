@@ -136,6 +136,19 @@ pub struct Solution {
 
 /// Solves a layer problem. See `solve_with`.
 ///
+/// ```
+/// use synfit::compute::Device;
+/// use synfit::fit::{Problem, Spec, solve};
+///
+/// // two inputs, one output; H and B of centred samples
+/// let problem = Problem::from_gram(2, 1, vec![2.0, 0.5, 0.5, 1.0], vec![1.0, -0.5])?;
+/// let spec = Spec { grid: Some("8".parse()?), ..Spec::default() };
+/// let solution = solve(&Device::cpu(), &problem, &spec)?;
+/// assert_eq!(solution.codes.unwrap().len(), 2);
+/// assert!(solution.objective.grid[0] < 1e-4);
+/// # Ok::<(), synfit::Error>(())
+/// ```
+///
 /// # Errors
 /// As `solve_with`.
 pub fn solve(dev: &Device, problem: &Problem, spec: &Spec) -> Result<Solution> {
@@ -312,7 +325,7 @@ fn check(problem: &Problem, spec: &Spec) -> Result<()> {
             return Err(Error::input("scale", "the layer owns the scale, but the rows have several"));
         }
     }
-    if !(spec.tolerance > 0.0) {
+    if spec.tolerance <= 0.0 || spec.tolerance.is_nan() {
         return Err(Error::input("tolerance", format!("{} is not positive", spec.tolerance)));
     }
     Ok(())

@@ -50,24 +50,29 @@ pub fn start<T: Real>(n: usize, w: Vec<T>) -> State<T> {
 /// Runs `count` iterations.
 pub fn twin<T: Real>(data: Data<'_, T>, state: &mut State<T>, count: usize, par: Par) {
     let n = data.n;
-    let m = data.b.len() / n.max(1);
+    if n == 0 {
+        return;
+    }
+    let m = data.b.len() / n;
     let one = T::of(1.0);
     let mut next = vec![T::default(); m * n];
     for _ in 0..count {
         dense::product(&mut next, false, &state.y, data.h, (m, n, n), par);
-        for o in 0..m {
+        let rows = next.chunks_exact_mut(n).zip(state.w.chunks_exact(n)).zip(state.y.chunks_exact_mut(n));
+        for (o, ((next, w), y)) in rows.enumerate().take(m) {
             let mut uphill = T::default();
-            for i in o * n..(o + 1) * n {
-                let step = state.y[i] - data.step * (next[i] - data.b[i]);
-                next[i] = step.most(data.lower[i]).least(data.upper[i]);
-                uphill += (state.y[i] - next[i]) * (next[i] - state.w[i]);
+            for (i, next) in next.iter_mut().enumerate() {
+                let at = o * n + i;
+                let step = y[i] - data.step * (*next - data.b[at]);
+                *next = step.most(data.lower[at]).least(data.upper[at]);
+                uphill += (y[i] - *next) * (*next - w[i]);
             }
             let t = if uphill > T::default() { one } else { state.t[o] };
             let t_next = (one + T::of((one + T::of(4.0) * t * t).to_f64().sqrt())) / T::of(2.0);
             let momentum = (t - one) / t_next;
             state.t[o] = t_next;
-            for i in o * n..(o + 1) * n {
-                state.y[i] = next[i] + momentum * (next[i] - state.w[i]);
+            for ((y, next), w) in y.iter_mut().zip(next.iter()).zip(w) {
+                *y = *next + momentum * (*next - *w);
             }
         }
         std::mem::swap(&mut state.w, &mut next);
@@ -157,7 +162,7 @@ pub fn largest_eigenvalue(h: &[f64], n: usize) -> f64 {
     for _ in 0..60 {
         let next: Vec<f64> = h.chunks_exact(n.max(1)).map(|row| dense::dot(row, &v)).collect();
         value = dense::dot(&next, &next).sqrt();
-        if !(value > 0.0) {
+        if value <= 0.0 || value.is_nan() {
             break;
         }
         v = next.iter().map(|x| x / value).collect();
