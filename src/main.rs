@@ -1,1 +1,7 @@
-fn main() {}
+//! The `synfit` command: parse, dispatch, exit code.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    synfit::cli::main()
+}

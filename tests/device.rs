@@ -70,3 +70,21 @@ fn a_buffer_beyond_the_limit_is_an_error() {
     let dev = Device::open(Choice::Gpu).unwrap();
     assert!(dev.zeros::<f32>(dev.max_buffer_bytes() as usize / 4 + 1).is_err());
 }
+
+/// Threads that share a device may wait for one another's downloads.
+#[test]
+fn threads_share_a_device() {
+    for dev in both() {
+        std::thread::scope(|scope| {
+            for t in 0..8 {
+                let dev = dev.clone();
+                scope.spawn(move || {
+                    for n in 0..1000 {
+                        let data = vec![t * 1000 + n; 64];
+                        assert_eq!(dev.download(&dev.upload(&data).unwrap()).unwrap(), data);
+                    }
+                });
+            }
+        });
+    }
+}

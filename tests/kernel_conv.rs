@@ -127,6 +127,10 @@ fn typical_layers() {
     check_real(&layer(16, 16, 32, 8, window(1, 2, 0), 1), 3, 3);
     check_real(&layer(24, 12, 24, 6, window(3, 2, 1), 24), 2, 4);
     check_real(&layer(24, 12, 144, 12, window(3, 1, 1), 24), 2, 5);
+    // Several images in one tile.
+    check_real(&layer(8, 8, 12, 8, window(3, 1, 1), 1), 37, 8);
+    check_real(&layer(12, 5, 16, 3, window(3, 1, 0), 2), 45, 9);
+    check_integer(&layer(8, 4, 12, 4, window(3, 1, 1), 1), 61, 10, 16, 127);
     check_integer(&layer(64, 8, 64, 8, window(3, 1, 1), 1), 2, 6, 16, 127);
     check_integer(&layer(24, 12, 24, 12, window(3, 1, 1), 24), 2, 7, 255, 127);
 }

@@ -53,7 +53,10 @@ fn reference(all: &[Vec<[Vec<f64>; 2]>], f: fn(f64) -> f64) -> Sums {
     Sums { groups: all.len(), n, m, count: all[0].len() as u64, h, b, x_sum, z_sum, zz }
 }
 
-fn run(dev: &Device, blocks: &[PatchSpec], output: Shape, batches: &[(usize, Vec<Vec<f32>>, Vec<f32>)]) -> Sums {
+/// Images, inputs block by block, targets.
+type Batch = (usize, Vec<Vec<f32>>, Vec<f32>);
+
+fn run(dev: &Device, blocks: &[PatchSpec], output: Shape, batches: &[Batch]) -> Sums {
     let mut moments = Moments::new(dev, blocks, output, blocks[0].groups).unwrap();
     for (images, xs, z) in batches {
         let xs: Vec<Buffer<f32>> = xs.iter().map(|x| dev.upload(x).unwrap()).collect();

@@ -1,3 +1,75 @@
-//! One file a command.
+//! The command line: one file a command. Exit codes: 0 done, 1 the work failed, 2 wrong use or unreadable input.
 
-pub mod solve;
+mod chips;
+mod convert;
+mod demo;
+mod devices;
+mod inspect;
+mod job;
+mod output;
+mod progress;
+mod simulate;
+mod solve;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::error::{Kind, Result};
+
+/// Fits a trained network to a spiking chip, layer by layer.
+#[derive(Parser)]
+#[command(name = "synfit", version, about, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Convert the built-in digits network and report: no other file needed
+    Demo(demo::Args),
+    /// Convert an ONNX network to a spiking network for a chip
+    Convert(Box<convert::Args>),
+    /// Run a converted network on images and compare it with the original
+    Simulate(simulate::Args),
+    /// Solve one bare layer problem
+    Solve(solve::Args),
+    /// Show a model's layers and whether they map, before any work
+    Inspect(inspect::Args),
+    /// List the devices that synfit can compute on
+    Devices(devices::Args),
+    /// List the built-in chips, or show one
+    Chips(chips::Args),
+}
+
+/// Runs the command that the process was started with.
+pub fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_env("SYNFIT_LOG")
+                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error")),
+        )
+        .with_writer(std::io::stderr)
+        .init();
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("{}{e}", if e.kind == Kind::Interrupted { "synfit: " } else { "error: " });
+            ExitCode::from(e.exit_code())
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Demo(args) => demo::run(&args),
+        Command::Convert(args) => convert::run(&args),
+        Command::Simulate(args) => simulate::run(&args),
+        Command::Solve(args) => solve::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Devices(args) => devices::run(&args),
+        Command::Chips(args) => chips::run(&args),
+    }
+}

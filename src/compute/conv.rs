@@ -1,14 +1,12 @@
 //! Convolution and, as its special case, the dense layer: an implicit-im2col matrix product (shaders/conv.wgsl); the
 //! patch matrix never exists as a whole. Reals in f32; integers exact on both devices.
 
-use faer::linalg::matmul::matmul;
-use faer::{Accum, MatMut, MatRef, Par};
-use rayon::prelude::*;
+mod host;
 
 use super::buffer::{Buffer, Element, expect_len};
 use super::device::Device;
 use super::gpu::{Bind, Dispatch, Gpu, Shader};
-use super::patch::{View, WindowParams, check_window};
+use super::patch::{WindowParams, check_window};
 use crate::error::{Error, Result};
 use crate::network::{Shape, Window};
 
@@ -76,7 +74,7 @@ pub fn real(
     check(conv, images, x, w, &start, y)?;
     match dev.gpu() {
         Some(gpu) => dispatch(gpu, conv, images, x, w, start, y),
-        None => twin::<f32, f32>(conv, images, x.host()?, w.host()?, host(start)?, y.host_mut()?),
+        None => host::run::<f32, f32>(conv, images, x.host()?, w.host()?, start.host()?, y.host_mut()?),
     }
 }
 
@@ -100,8 +98,10 @@ pub fn integer(
     match dev.gpu() {
         Some(gpu) => dispatch(gpu, conv, images, x, w, start, y),
         // Every partial sum is an integer below 2^24: f32 holds it exactly.
-        None if bound < 1 << 24 => twin::<i32, f32>(conv, images, x.host()?, w.host()?, host(start)?, y.host_mut()?),
-        None => twin::<i32, f64>(conv, images, x.host()?, w.host()?, host(start)?, y.host_mut()?),
+        None if bound < 1 << 24 => {
+            host::run::<i32, f32>(conv, images, x.host()?, w.host()?, start.host()?, y.host_mut()?)
+        }
+        None => host::run::<i32, f64>(conv, images, x.host()?, w.host()?, start.host()?, y.host_mut()?),
     }
 }
 
@@ -166,196 +166,4 @@ fn dispatch<T: Element>(
         mode = 1;
     }
     Ok(())
-}
-
-/// `Start` with its bias on the host.
-#[derive(Clone, Copy)]
-enum From<'a, T> {
-    Zero,
-    Keep,
-    Bias(&'a [T]),
-}
-
-fn host<T: Element>(start: Start<'_, T>) -> Result<From<'_, T>> {
-    Ok(match start {
-        Start::Zero => From::Zero,
-        Start::Keep => From::Keep,
-        Start::Bias(b) => From::Bias(b.host()?),
-    })
-}
-
-impl<T: Element + Sum> From<'_, T> {
-    fn at(self, channel: usize, old: T) -> T {
-        match self {
-            From::Zero => T::default(),
-            From::Keep => old,
-            From::Bias(b) => b[channel],
-        }
-    }
-}
-
-/// Stored numbers that can be multiplied and added as they are.
-trait Sum: Copy + std::ops::Add<Output = Self> + std::ops::Mul<Output = Self> {}
-impl Sum for f32 {}
-impl Sum for i32 {}
-
-/// The arithmetic `A` in which the matrix product of stored numbers `S` is done.
-trait Arithmetic<S>: faer::traits::ComplexField + Copy + Send + Sync {
-    const NIL: Self;
-    const ONE: Self;
-    fn of(s: S) -> Self;
-    fn to(self) -> S;
-}
-
-macro_rules! arithmetic {
-    ($s:ty, $a:ty) => {
-        impl Arithmetic<$s> for $a {
-            const NIL: $a = 0.0;
-            const ONE: $a = 1.0;
-            fn of(s: $s) -> $a {
-                s as $a
-            }
-            fn to(self) -> $s {
-                self as $s
-            }
-        }
-    };
-}
-arithmetic!(f32, f32);
-arithmetic!(i32, f32);
-arithmetic!(i32, f64);
-
-/// The plain Rust convolution on all cores.
-fn twin<S: Element + Sum, A: Arithmetic<S>>(
-    conv: &Conv,
-    images: usize,
-    x: &[S],
-    w: &[S],
-    start: From<'_, S>,
-    y: &mut [S],
-) -> Result<()> {
-    if images == 0 {
-        return Ok(());
-    }
-    if conv.depthwise() {
-        depthwise(conv, x, w, start, y);
-        return Ok(());
-    }
-    let weights: Vec<A> = w.iter().map(|&v| A::of(v)).collect();
-    if conv.dense() {
-        dense(conv, images, x, &weights, start, y);
-    } else {
-        patches(conv, images, x, &weights, start, y);
-    }
-    Ok(())
-}
-
-/// Tap by tap along the rows of the output.
-fn depthwise<S: Element + Sum>(conv: &Conv, x: &[S], w: &[S], start: From<'_, S>, y: &mut [S]) {
-    let view = View::new(conv.input, conv.output, conv.window);
-    let (each, taps) = (conv.output.c / conv.groups, conv.window.taps());
-    y.par_chunks_mut(conv.output.area()).enumerate().for_each(|(plane, y)| {
-        let (image, o) = (plane / conv.output.c, plane % conv.output.c);
-        let source = &x[(image * conv.input.c + o / each) * conv.input.area()..][..conv.input.area()];
-        y.iter_mut().for_each(|v| *v = start.at(o, *v));
-        for (t, &weight) in w[o * taps..][..taps].iter().enumerate() {
-            let (i, j) = (t / conv.window.kernel[1], t % conv.window.kernel[1]);
-            let (lo, hi, first) = view.columns_of(j);
-            for (row, line) in y.chunks_mut(conv.output.w).enumerate() {
-                let Some(from) = view.row_of(row, i) else { continue };
-                let reads = source[from * view.width..][..view.width].get(first..).unwrap_or(&[]);
-                match conv.window.stride[1] {
-                    1 => line[lo..hi].iter_mut().zip(reads).for_each(|(y, &x)| *y = *y + weight * x),
-                    s => line[lo..hi].iter_mut().zip(reads.iter().step_by(s)).for_each(|(y, &x)| *y = *y + weight * x),
-                }
-            }
-        }
-    });
-}
-
-/// Y (images x cout) = X (images x cin) W^T, a group of columns at a time.
-fn dense<S: Element + Sum, A: Arithmetic<S>>(
-    conv: &Conv,
-    images: usize,
-    x: &[S],
-    weights: &[A],
-    start: From<'_, S>,
-    y: &mut [S],
-) {
-    let (depth, rows, outputs) = (conv.depth(), conv.output.c / conv.groups, conv.output.c);
-    // Enough images to keep the product compute-bound, few enough that every core has some.
-    let chunk = images.div_ceil(rayon::current_num_threads()).clamp(1, 512);
-    y.par_chunks_mut(chunk * outputs).zip(x.par_chunks(chunk * conv.input.len())).for_each(|(y, x)| {
-        let here = y.len() / outputs;
-        let x: Vec<A> = x.iter().map(|&v| A::of(v)).collect();
-        let x = MatRef::from_row_major_slice(&x, here, conv.input.len());
-        let mut sums = vec![A::NIL; here * outputs];
-        for g in 0..conv.groups {
-            let w = MatRef::from_row_major_slice(&weights[g * rows * depth..][..rows * depth], rows, depth);
-            matmul(
-                MatMut::from_row_major_slice_mut(&mut sums, here, outputs).subcols_mut(g * rows, rows),
-                Accum::Replace,
-                x.subcols(g * depth, depth),
-                w.transpose(),
-                A::ONE,
-                Par::Seq,
-            );
-        }
-        for (y, sums) in y.chunks_mut(outputs).zip(sums.chunks(outputs)) {
-            y.iter_mut().zip(sums).enumerate().for_each(|(o, (y, s))| *y = start.at(o, *y) + s.to());
-        }
-    });
-}
-
-/// A tile of the patch matrix at a time: some images (small outputs) or some positions of one image (large ones).
-fn patches<S: Element + Sum, A: Arithmetic<S>>(
-    conv: &Conv,
-    images: usize,
-    x: &[S],
-    weights: &[A],
-    start: From<'_, S>,
-    y: &mut [S],
-) {
-    let view = View::new(conv.input, conv.output, conv.window);
-    let (depth, rows, area) = (conv.depth(), conv.output.c / conv.groups, conv.output.area());
-    let channels = conv.input.c / conv.groups;
-    // About 256 KiB of patches: they stay in the second-level cache between filling and product.
-    let tile = (65_536 / depth).clamp(64, 1024);
-    let fair = images.div_ceil(rayon::current_num_threads());
-    let together = (tile / area).clamp(1, fair);
-    let tile = tile.min(area);
-    y.par_chunks_mut(together * conv.output.len()).enumerate().for_each_init(
-        || (vec![A::NIL; depth * tile * together], vec![A::NIL; rows * tile * together]),
-        |(patch, sums), (task, y)| {
-            let here = y.len() / conv.output.len();
-            let x = &x[task * together * conv.input.len()..][..here * conv.input.len()];
-            for first in (0..area).step_by(tile) {
-                let wide = tile.min(area - first);
-                let columns = here * wide;
-                for g in 0..conv.groups {
-                    for (k, line) in patch[..depth * columns].chunks_mut(columns).enumerate() {
-                        let (c, t) = (g * channels + k / conv.window.taps(), k % conv.window.taps());
-                        let tap = [t / conv.window.kernel[1], t % conv.window.kernel[1]];
-                        for (image, part) in line.chunks_mut(wide).enumerate() {
-                            let plane = &x[(image * conv.input.c + c) * conv.input.area()..][..conv.input.area()];
-                            view.fill(plane, tap, first, part, A::NIL, A::of);
-                        }
-                    }
-                    matmul(
-                        MatMut::from_row_major_slice_mut(&mut sums[..rows * columns], rows, columns),
-                        Accum::Replace,
-                        MatRef::from_row_major_slice(&weights[g * rows * depth..][..rows * depth], rows, depth),
-                        MatRef::from_row_major_slice(&patch[..depth * columns], depth, columns),
-                        A::ONE,
-                        Par::Seq,
-                    );
-                    for (n, part) in sums[..rows * columns].chunks(wide).enumerate() {
-                        let (o, image) = (g * rows + n / here, n % here);
-                        let y = &mut y[(image * conv.output.c + o) * area + first..][..wide];
-                        y.iter_mut().zip(part).for_each(|(y, s)| *y = start.at(o, *y) + s.to());
-                    }
-                }
-            }
-        },
-    );
 }

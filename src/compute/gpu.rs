@@ -5,14 +5,16 @@
 //! `shared/scalar` is f32 unless the dispatch names another. Workgroups are numbered along x, then y (see `fold`).
 
 use std::collections::HashMap;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 
 /// Workgroups a dispatch may have along one dimension by WebGPU's default limits.
 const MOST_GROUPS: u64 = 65_535;
 /// Dispatches that may be queued before the host waits for one: bounds the memory that dropped buffers still hold.
-const MOST_QUEUED: usize = 64;
+const MOST_QUEUED: usize = 16;
 
 /// Files that shaders import by name.
 const SHARED: &[(&str, &str)] = &[
@@ -139,15 +141,22 @@ impl Gpu {
         let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         encoder.copy_buffer_to_buffer(source, offset, &staging, 0, bytes);
         self.submit(encoder)?;
-        let answer: Arc<Mutex<Option<std::result::Result<(), wgpu::BufferAsyncError>>>> = Arc::default();
-        let slot = answer.clone();
-        staging.map_async(wgpu::MapMode::Read, .., move |r| *locked(&slot) = Some(r));
-        self.wait()?;
+        let (sender, answer) = mpsc::channel();
+        staging.map_async(wgpu::MapMode::Read, .., move |r| drop(sender.send(r)));
+        // The answer may come through another thread's wait, and then a little after our own has ended.
+        let mut tries = 0;
+        let answer = loop {
+            self.wait()?;
+            match answer.recv_timeout(Duration::from_millis(100)) {
+                Err(RecvTimeoutError::Timeout) if tries < 100 => tries += 1,
+                other => break other,
+            }
+        };
         self.check("download")?;
-        match locked(&answer).take() {
-            Some(Ok(())) => {}
-            Some(Err(e)) => return Err(Error::work("download", e.to_string())),
-            None => return Err(Error::work("download", "the device did not answer")),
+        match answer {
+            Ok(Ok(())) => {}
+            Ok(Err(e)) => return Err(Error::work("download", e.to_string())),
+            Err(_) => return Err(Error::work("download", "the device did not answer")),
         }
         let view = staging.get_mapped_range(..).map_err(|e| Error::work("download", e.to_string()))?;
         Ok(view.to_vec())

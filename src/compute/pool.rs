@@ -113,7 +113,7 @@ pub fn sum_weighted(
 pub fn winner(dev: &Device, pool: &Pool, steps: usize, x: &Buffer<i32>, y: &mut Buffer<i32>) -> Result<()> {
     let all = pool.images(y);
     pool.check(all, x, y)?;
-    if steps == 0 || all % steps != 0 {
+    if steps == 0 || !all.is_multiple_of(steps) {
         return Err(Error::work("pooling", format!("{all} images are not a multiple of {steps} steps")));
     }
     if pool.window.taps() > MOST_TAPS {

@@ -236,3 +236,15 @@ impl Network {
             .sum()
     }
 }
+
+/// For each node, the last node that reads it (`usize::MAX` for the output): when its values may go.
+pub fn last_uses(nodes: usize, output: usize, sources: impl Fn(usize) -> Vec<usize>) -> Vec<usize> {
+    let mut last = vec![0; nodes];
+    for i in 0..nodes {
+        for s in sources(i) {
+            last[s] = last[s].max(i);
+        }
+    }
+    last[output] = usize::MAX;
+    last
+}

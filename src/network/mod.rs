@@ -1,5 +1,11 @@
-//! The trained network: ONNX reader, folding passes, data sets.
+//! The trained network: ONNX reader, lowering to layers, folding passes, data sets.
 
+mod data;
+mod fold;
 mod layers;
+mod lower;
+mod onnx;
 
-pub use layers::{Activation, Block, Head, Layout, Network, Node, Op, Shape, Window};
+pub use data::{ChannelOrder, Dataset, Preprocess, read_labels};
+pub use layers::{Activation, Block, Head, Layout, Network, Node, Op, Shape, Window, last_uses};
+pub use lower::{from_bytes, read};

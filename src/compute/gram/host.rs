@@ -6,7 +6,7 @@ use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
 
 use super::{Layer, Sums};
-use crate::compute::patch::View;
+use crate::compute::patch::{View, copied};
 
 /// Samples whose products are summed in f32.
 const BLOCK: usize = 4096;
@@ -129,16 +129,17 @@ impl Shard {
             } else {
                 tile.entries(g, x, z);
             }
-            for (o, (sum, square)) in
-                self.total.z_sum[g * m..][..m].iter_mut().zip(&mut self.total.zz[g * m..][..m]).enumerate()
-            {
-                let mut each = |v: f32| {
-                    *sum += v as f64;
-                    *square += v as f64 * v as f64;
-                };
-                match by_sample {
-                    true => z.chunks(m + 1).for_each(|z| each(z[o])),
-                    false => z[o * wide..][..wide].iter().for_each(|&z| each(z)),
+            let (sums, squares) = (&mut self.total.z_sum[g * m..][..m], &mut self.total.zz[g * m..][..m]);
+            if by_sample {
+                for z in z.chunks(m + 1) {
+                    sums.iter_mut().zip(z).for_each(|(s, &z)| *s += z as f64);
+                    squares.iter_mut().zip(z).for_each(|(s, &z)| *s += z as f64 * z as f64);
+                }
+            } else {
+                for ((z, sum), square) in z.chunks(wide).zip(sums).zip(squares) {
+                    let [s, q] = sum_and_squares(z);
+                    *sum += s;
+                    *square += q;
                 }
             }
             let view = |data, rows| match by_sample {
@@ -167,6 +168,18 @@ impl Shard {
             );
         }
     }
+}
+
+/// Sum z and sum z^2, in eight lanes so that the additions need not wait for one another.
+fn sum_and_squares(z: &[f32]) -> [f64; 2] {
+    let (mut sum, mut square) = ([0.0f64; 8], [0.0f64; 8]);
+    for z in z.chunks(8) {
+        for ((s, q), &z) in sum.iter_mut().zip(&mut square).zip(z) {
+            *s += z as f64;
+            *q += z as f64 * z as f64;
+        }
+    }
+    [sum.iter().sum(), square.iter().sum()]
 }
 
 impl Tile<'_> {
@@ -210,7 +223,7 @@ impl Tile<'_> {
                 let tap = [k % taps / block.window.kernel[1], k % taps % block.window.kernel[1]];
                 self.by_image(line, |image, start, part| {
                     let plane = &source[(image * input.c + c) * input.area()..][..input.area()];
-                    view.fill(plane, tap, start, part, 0.0, |v| v);
+                    view.fill(plane, tap, start, part, 0.0, copied);
                 });
             }
         }

@@ -1,0 +1,170 @@
+//! `synfit convert`: an ONNX network in, a result folder out.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use super::job::{JobArgs, job_file};
+use super::output::OutputFolder;
+use super::progress::Progress;
+use super::table;
+use crate::compare::compare;
+use crate::compute::{Choice, Device};
+use crate::convert;
+use crate::error::{Error, Result};
+use crate::export;
+use crate::network;
+use crate::report::{DeviceRecord, PeakMemory, Report, Seconds, html};
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// A job file; flags win over it
+    #[arg(value_name = "JOB.toml")]
+    job: Option<PathBuf>,
+    #[command(flatten)]
+    keys: JobArgs,
+    /// Folder for the result; a former result there is replaced
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Print the report as JSON on standard output instead of tables
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: &Args) -> Result<()> {
+    let file = args.job.as_deref().map(JobArgs::read).transpose()?.unwrap_or_default();
+    let job = args.keys.clone().over(file);
+    let report = job_to_folder(&job.absolute(), &args.out, &[])?;
+    print(&report, &args.out, args.json)
+}
+
+/// Runs a job and writes its result folder. `input` files (name, bytes) are put into the folder first, and the job's
+/// paths are taken relative to it where it holds such a file: a result that needs no other file.
+///
+/// # Errors
+/// Anything that is wrong with the job, before any work; then the work's own.
+pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])]) -> Result<Report> {
+    let start = Instant::now();
+    let choice: Choice = job.device.as_deref().unwrap_or("auto").parse()?;
+    let folder = OutputFolder::new(out)?;
+    for (name, bytes) in input {
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).map_err(|e| Error::work(path.display().to_string(), e.to_string()))?;
+    }
+    let here = |name: &Option<String>| -> Option<String> {
+        let name = name.as_ref()?;
+        let inside = folder.path().join(name);
+        Some(if input.iter().any(|(n, _)| n == name) { inside.display().to_string() } else { name.clone() })
+    };
+    let located = JobArgs {
+        model: here(&job.model),
+        calibration: here(&job.calibration),
+        test: here(&job.test),
+        labels: here(&job.labels),
+        ..job.clone()
+    };
+    let (model, _) = located.need()?;
+    let network = network::read(Path::new(model))?;
+    let options = located.options(&network)?;
+    let decision = located.decision(&network)?;
+    let calibration = located.calibration_images(&network)?;
+    let test = located.test_images(&network)?;
+    let labels = located.test_labels(&test)?;
+    let dev = Device::open(choice)?;
+    tracing::info!(device = dev.info().name, "opened");
+    let read = start.elapsed().as_secs_f64();
+
+    let progress = Progress::new()?;
+    let began = Instant::now();
+    let conversion = convert::convert(&dev, &network, &calibration, &options, folder.path(), &progress)?;
+    let converted = began.elapsed().as_secs_f64();
+    let began = Instant::now();
+    let spiking = &conversion.spiking;
+    let trial = crate::compare::Trial { network: &network, spiking, images: &test, labels: labels.as_deref(), decision };
+    let record = compare(&dev, &trial, options.batch_bytes, &progress)?;
+    let tested = began.elapsed().as_secs_f64();
+    progress.done();
+
+    let report = Report {
+        version: 1,
+        synfit: env!("CARGO_PKG_VERSION").to_string(),
+        device: DeviceRecord::from(dev.info()),
+        network: network.name.clone(),
+        chip: options.chip.name.clone(),
+        steps: options.steps,
+        seed: options.seed,
+        neurons: spiking.neurons(),
+        synapses: spiking.synapses(),
+        layers: conversion.layers,
+        test: record,
+        seconds: Seconds { total: start.elapsed().as_secs_f64(), read, convert: converted, test: tested },
+        peak_memory: PeakMemory::measure(&dev),
+    };
+    export::safetensors::write(spiking, &folder.path().join("weights.safetensors"))?;
+    let failed = |e: &dyn std::fmt::Display| Error::work("report", e.to_string());
+    folder.write("report.json", &serde_json::to_string_pretty(&report).map_err(|e| failed(&e))?)?;
+    folder.write("report.html", &html(&report))?;
+    let text = toml::to_string(job).map_err(|e| failed(&e))?;
+    let name = job_file(Path::new("")).display().to_string();
+    folder.write(&name, &format!("# Repeat: synfit convert {name} --out DIR\n{text}"))?;
+    folder.finish()?;
+    Ok(report)
+}
+
+/// The tables and the result line.
+pub fn print(report: &Report, out: &Path, json: bool) -> Result<()> {
+    if json {
+        let text = serde_json::to_string_pretty(report).map_err(|e| Error::work("report", e.to_string()))?;
+        println!("{text}");
+        return Ok(());
+    }
+    let rows: Vec<Vec<String>> = report
+        .layers
+        .iter()
+        .map(|l| {
+            vec![
+                l.name.clone(),
+                l.kind.clone(),
+                l.inputs.to_string(),
+                l.outputs.to_string(),
+                format!("{:.2e}", l.error.round),
+                format!("{:.2e}", l.error.fit),
+                format!("{:.2e}", l.error.grid),
+                l.response_error.map_or_else(|| "-".into(), |e| format!("{e:.2e}")),
+                l.rate.map_or_else(|| "-".into(), |r| format!("{r:.3}")),
+                table::percent(l.dead),
+                format!("{:.2}", l.seconds),
+            ]
+        })
+        .collect();
+    let header =
+        ["layer", "kind", "inputs", "outputs", "round", "fit", "stored", "response", "rate", "dead", "seconds"];
+    println!("{}\n", table::render(&header, &rows, 2));
+    println!("{}", summary(report));
+    println!("result in {}", out.display());
+    Ok(())
+}
+
+/// The result in a few words.
+fn summary(report: &Report) -> String {
+    let test = &report.test;
+    let mut parts = vec![format!("{} on {} at T = {}: ", report.network, report.chip, report.steps)];
+    match (test.ann_accuracy, test.snn_accuracy) {
+        (Some(ann), Some(snn)) => {
+            parts.push(format!("ANN accuracy {:.2} %, SNN accuracy {:.2} %, ", 100.0 * ann, 100.0 * snn));
+        }
+        _ => {}
+    }
+    if let Some(agreement) = test.agreement {
+        parts.push(format!("agreement {:.2} %, ", 100.0 * agreement));
+    }
+    parts.push(format!(
+        "relative error {:.3}, {} spikes and {} synaptic operations an image ({} images), {:.2} s on {}",
+        test.relative_error,
+        table::grouped(test.spikes_per_image),
+        table::grouped(test.synops_per_image),
+        test.images,
+        report.seconds.total,
+        report.device.name,
+    ));
+    parts.concat()
+}

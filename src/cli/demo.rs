@@ -1,0 +1,51 @@
+//! `synfit demo`: the main job on the built-in handwritten digits, with no other file.
+
+use std::path::PathBuf;
+
+use super::convert;
+use super::job::JobArgs;
+use crate::error::Result;
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Folder for the result
+    #[arg(long, value_name = "DIR", default_value = "out/demo")]
+    out: PathBuf,
+    /// auto, gpu, cpu or an index of `synfit devices`
+    #[arg(long)]
+    device: Option<String>,
+    /// Time steps
+    #[arg(long, value_name = "T", default_value_t = 16)]
+    steps: u32,
+    /// Bits of a synapse
+    #[arg(long, value_name = "B")]
+    bits: Option<String>,
+    /// Print the report as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// The built-in example, embedded so that an installed binary needs no file either.
+const FILES: [(&str, &[u8]); 4] = [
+    ("digits_cnn.onnx", include_bytes!("../../configs/digits/digits_cnn.onnx")),
+    ("train_images.npy", include_bytes!("../../configs/digits/train_images.npy")),
+    ("test_images.npy", include_bytes!("../../configs/digits/test_images.npy")),
+    ("test_labels.npy", include_bytes!("../../configs/digits/test_labels.npy")),
+];
+
+pub fn run(args: &Args) -> Result<()> {
+    let file = |i: usize| Some(FILES[i].0.to_string());
+    let job = JobArgs {
+        model: file(0),
+        calibration: file(1),
+        test: file(2),
+        labels: file(3),
+        scale: Some(0.0625),
+        steps: Some(args.steps),
+        bits: args.bits.clone(),
+        device: args.device.clone(),
+        ..JobArgs::default()
+    };
+    let report = convert::job_to_folder(&job, &args.out, &FILES)?;
+    convert::print(&report, &args.out, args.json)
+}

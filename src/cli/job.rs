@@ -1,0 +1,362 @@
+//! A job: what `convert` is asked for. Each key is a flag and a line of JOB.toml under the same name; a flag wins over
+//! the file, the file over the default. The resolved job is written beside the result as job.toml.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::chip::{Chip, Grid};
+use crate::compare::Decision;
+use crate::convert::{Images, Options, Response};
+use crate::error::{Error, Result};
+use crate::network::{ChannelOrder, Dataset, Layout, Network, Preprocess};
+use crate::neuron::Model;
+use crate::spiking::Schedule;
+
+/// All keys are optional here; `Job::resolve` says which are needed.
+#[derive(Debug, Clone, Default, clap::Args, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct JobArgs {
+    /// The trained network, an ONNX file
+    #[arg(long, value_name = "M.onnx", help_heading = "Input")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Images to fit on: .npy, .npz, idx, idx.gz, a folder of PNG/JPEG, or uniform:LO..HI[,LO..HI ...] (random inputs,
+    /// one range or one a feature)
+    #[arg(long, value_name = "X", help_heading = "Input")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<String>,
+    /// Images to compare the two networks on [default: the calibration images]
+    #[arg(long, value_name = "X", help_heading = "Input")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub test: Option<String>,
+    /// Labels of the test images: .npy, idx, idx.gz or text
+    #[arg(long, value_name = "Y", help_heading = "Input")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub labels: Option<String>,
+    /// The network's input is (x * scale - mean) / std [default: 1]
+    #[arg(long, help_heading = "Input")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scale: Option<f32>,
+    /// One value, or one a channel [default: 0]
+    #[arg(long, value_delimiter = ',', allow_hyphen_values = true, help_heading = "Input")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mean: Option<Vec<f32>>,
+    /// One value, or one a channel [default: 1]
+    #[arg(long, value_delimiter = ',', help_heading = "Input")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub std: Option<Vec<f32>>,
+    /// How the image files are laid out: nchw or nhwc [default: what their shape and the model say]
+    #[arg(long, help_heading = "Input")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layout: Option<String>,
+    /// Channel order that the network wants of RGB images: rgb or bgr [default: rgb]
+    #[arg(long, help_heading = "Input")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub channels: Option<String>,
+    /// Use the first N calibration images [default: all; 1000 random ones]
+    #[arg(long, value_name = "N", help_heading = "Input")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub images: Option<usize>,
+    /// Use N test images [default: all; 1000 random ones]
+    #[arg(long, value_name = "N", help_heading = "Input")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub test_images: Option<usize>,
+    /// Use every K-th test image [default: 1]
+    #[arg(long, value_name = "K", help_heading = "Input")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub test_every: Option<usize>,
+
+    /// A built-in chip (see `synfit chips`) or a chip file [default: generic8]
+    #[arg(long, value_name = "NAME|FILE", help_heading = "Target")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chip: Option<String>,
+    /// Neuron model instead of the chip's: if, if-zero, if-multi, lif
+    #[arg(long, help_heading = "Target")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub neuron: Option<String>,
+    /// Time steps [default: 32]
+    #[arg(long, value_name = "T", help_heading = "Target")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub steps: Option<u32>,
+    /// Bits of a synapse instead of the chip's: 2..16, 1.58 (ternary), or none (real-valued)
+    #[arg(long, value_name = "B", help_heading = "Target")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bits: Option<String>,
+    /// Who shares a scale, instead of the chip's rule: layer, channel or neuron
+    #[arg(long, help_heading = "Target")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bits_scale: Option<String>,
+    /// streaming (all layers run at once) or layered (a layer fires after its input has settled) [default: streaming]
+    #[arg(long, help_heading = "Target")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<String>,
+
+    /// Presynaptic rates: measured (simulated) or analytic (response function) [default: measured]
+    #[arg(long, help_heading = "Fit")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub response: Option<String>,
+    /// Layer solver: auto, rtn, feedback or descent [default: auto]
+    #[arg(long, help_heading = "Fit")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
+    /// Ridge towards the trained weights, relative to the mean square of an input [default: 1e-4]
+    #[arg(long, value_name = "MU", help_heading = "Fit")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ridge: Option<f64>,
+    /// Neurons for a unit whose activation one neuron cannot follow (sigmoid, tanh, ...) [default: 4]
+    #[arg(long, value_name = "P", help_heading = "Fit")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub population: Option<usize>,
+    /// What counts as agreement: argmax, argmin, or none (regression) [default: argmax; none for a single output]
+    #[arg(long, help_heading = "Fit")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decision: Option<String>,
+
+    /// auto (a real GPU if there is one, else the CPU), gpu, cpu, or an index of `synfit devices` [default: auto]
+    #[arg(long, help_heading = "Run")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// Seed of all random choices [default: 0]
+    #[arg(long, help_heading = "Run")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+    /// Memory for activations and spikes in flight, in MiB [default: 256]
+    #[arg(long, value_name = "MIB", help_heading = "Run")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<u64>,
+}
+
+impl JobArgs {
+    /// Reads a job file. Paths in it are relative to it.
+    ///
+    /// # Errors
+    /// Input: unreadable, or an unknown or ill-typed key.
+    pub fn read(path: &Path) -> Result<Self> {
+        let name = path.display().to_string();
+        let text = std::fs::read_to_string(path).map_err(|e| Error::input(&name, e.to_string()))?;
+        let mut job: JobArgs = toml::from_str(&text).map_err(|e| {
+            let line = e.to_string().lines().map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join(" ");
+            Error::input(&name, line)
+        })?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        for file in [&mut job.model, &mut job.calibration, &mut job.test, &mut job.labels] {
+            if let Some(given) = file.as_mut().filter(|f| !is_uniform(f)) {
+                *given = folder.join(&*given).display().to_string();
+            }
+        }
+        // A chip may be a name; a file beside the job is meant if there is one.
+        if let Some(chip) = job.chip.as_mut().filter(|c| folder.join(&**c).is_file()) {
+            *chip = folder.join(&*chip).display().to_string();
+        }
+        Ok(job)
+    }
+
+    /// `self` where it says something, `below` elsewhere.
+    pub fn over(self, below: JobArgs) -> JobArgs {
+        JobArgs {
+            model: self.model.or(below.model),
+            calibration: self.calibration.or(below.calibration),
+            test: self.test.or(below.test),
+            labels: self.labels.or(below.labels),
+            scale: self.scale.or(below.scale),
+            mean: self.mean.or(below.mean),
+            std: self.std.or(below.std),
+            layout: self.layout.or(below.layout),
+            channels: self.channels.or(below.channels),
+            images: self.images.or(below.images),
+            test_images: self.test_images.or(below.test_images),
+            test_every: self.test_every.or(below.test_every),
+            chip: self.chip.or(below.chip),
+            neuron: self.neuron.or(below.neuron),
+            steps: self.steps.or(below.steps),
+            bits: self.bits.or(below.bits),
+            bits_scale: self.bits_scale.or(below.bits_scale),
+            schedule: self.schedule.or(below.schedule),
+            response: self.response.or(below.response),
+            method: self.method.or(below.method),
+            ridge: self.ridge.or(below.ridge),
+            population: self.population.or(below.population),
+            decision: self.decision.or(below.decision),
+            device: self.device.or(below.device),
+            seed: self.seed.or(below.seed),
+            memory: self.memory.or(below.memory),
+        }
+    }
+
+    /// Makes the files' paths absolute, so that the job can be repeated from anywhere.
+    pub fn absolute(mut self) -> JobArgs {
+        for file in [&mut self.model, &mut self.calibration, &mut self.test, &mut self.labels] {
+            if let Some(given) = file.as_mut().filter(|f| !is_uniform(f)) {
+                if let Ok(full) = std::fs::canonicalize(&*given) {
+                    *given = full.display().to_string();
+                }
+            }
+        }
+        if let Some(chip) = self.chip.as_mut().filter(|c| Path::new(c.as_str()).is_file()) {
+            if let Ok(full) = std::fs::canonicalize(&*chip) {
+                *chip = full.display().to_string();
+            }
+        }
+        self
+    }
+
+    /// The conversion's options.
+    ///
+    /// # Errors
+    /// Input: a value that a key does not know, by the key's name.
+    pub fn options(&self, network: &Network) -> Result<Options> {
+        let mut chip = Chip::load(self.chip.as_deref().unwrap_or("generic8"))?;
+        if let Some(neuron) = &self.neuron {
+            chip.neuron = Model::named(neuron)?;
+        }
+        match self.bits.as_deref() {
+            None => {}
+            Some("none") => chip.weights.grid = None,
+            Some(bits) => chip.weights.grid = Some(bits.parse::<Grid>()?),
+        }
+        if let Some(owner) = &self.bits_scale {
+            chip.weights.scale = word("bits-scale", owner, "layer, channel, neuron")?;
+        }
+        let steps = self.steps.unwrap_or(32);
+        if !(1..=4096).contains(&steps) {
+            return Err(Error::input("steps", format!("{steps} is outside 1..=4096")));
+        }
+        let ridge = self.ridge.unwrap_or(1e-4);
+        if !(ridge >= 0.0 && ridge.is_finite()) {
+            return Err(Error::input("ridge", format!("{ridge} is not a number >= 0")));
+        }
+        let population = self.population.unwrap_or(4);
+        if !(2..=64).contains(&population) {
+            return Err(Error::input("population", format!("{population} is outside 2..=64")));
+        }
+        Ok(Options {
+            chip,
+            steps,
+            schedule: optional("schedule", &self.schedule, "streaming, layered")?.unwrap_or(Schedule::Streaming),
+            response: optional("response", &self.response, "measured, analytic")?.unwrap_or(Response::Measured),
+            method: self.method.as_deref().unwrap_or("auto").parse()?,
+            ridge,
+            population,
+            decides: self.decision(network)? != Decision::None,
+            batch_bytes: self.memory.unwrap_or(256).clamp(16, 1 << 20) << 20,
+            seed: self.seed.unwrap_or(0),
+        })
+    }
+
+    /// Names the first key that is needed and missing.
+    pub fn need(&self) -> Result<(&str, &str)> {
+        let missing = |key: &str| Error::input(format!("--{key}"), "is needed (or a line of that name in the job file)");
+        let model = self.model.as_deref().ok_or_else(|| missing("model"))?;
+        let calibration = self.calibration.as_deref().ok_or_else(|| missing("calibration"))?;
+        Ok((model, calibration))
+    }
+
+    /// What counts as agreement for `network`.
+    pub fn decision(&self, network: &Network) -> Result<Decision> {
+        let usual = if network.output_shape().len() == 1 { Decision::None } else { Decision::Argmax };
+        Ok(optional("decision", &self.decision, "argmax, argmin, none")?.unwrap_or(usual))
+    }
+
+    /// The calibration images, checked from end to end.
+    pub fn calibration_images(&self, network: &Network) -> Result<Images> {
+        let (_, source) = self.need()?;
+        self.open(network, source, self.images, 1, self.seed.unwrap_or(0))
+    }
+
+    /// The test images, checked from end to end: the calibration images if no others are given.
+    pub fn test_images(&self, network: &Network) -> Result<Images> {
+        let (_, calibration) = self.need()?;
+        let source = self.test.as_deref().unwrap_or(calibration);
+        let seed = self.seed.unwrap_or(0).wrapping_add(0x7e57);
+        self.open(network, source, self.test_images, self.test_every.unwrap_or(1), seed)
+    }
+
+    /// The test labels: the ones given, or those that came with the images.
+    pub fn test_labels(&self, images: &Images) -> Result<Option<Vec<i64>>> {
+        images.data.labels(self.labels.as_deref().map(Path::new))
+    }
+
+    fn open(&self, network: &Network, source: &str, images: Option<usize>, every: usize, seed: u64) -> Result<Images> {
+        if images == Some(0) || every == 0 {
+            return Err(Error::input("images", "must be at least 1"));
+        }
+        let want = network.input_shape();
+        let mut data = match source.strip_prefix("uniform:") {
+            Some(ranges) => {
+                let (lo, hi) = ranges_of(ranges)?;
+                Dataset::uniform(want, images.unwrap_or(1000), &lo, &hi, seed)?
+            }
+            None => self.open_file(network, Path::new(source))?,
+        };
+        data = data.every(every)?;
+        if let Some(images) = images {
+            data = data.first(images)?;
+        }
+        data.validate()?;
+        let preprocess = Preprocess {
+            scale: self.scale.unwrap_or(1.0),
+            mean: self.mean.clone().unwrap_or_else(|| vec![0.0]),
+            std: self.std.clone().unwrap_or_else(|| vec![1.0]),
+        };
+        let (scale, shift) = preprocess.affine(network)?;
+        Ok(Images { data, scale, shift })
+    }
+
+    fn open_file(&self, network: &Network, path: &Path) -> Result<Dataset> {
+        let order = match self.channels.as_deref() {
+            None | Some("rgb") => ChannelOrder::Rgb,
+            Some("bgr") => ChannelOrder::Bgr,
+            Some(other) => return Err(unknown("channels", other, "rgb, bgr")),
+        };
+        let open = |layout| Dataset::open(path, network.input_shape(), layout, order);
+        match self.layout.as_deref() {
+            // Without a word: as the model wants it, unless only the other layout fits.
+            None => open(network.layout).or_else(|e| match network.layout {
+                Layout::Nchw => open(Layout::Nhwc).map_err(|_| e),
+                Layout::Nhwc => open(Layout::Nchw).map_err(|_| e),
+            }),
+            Some("nchw") => open(Layout::Nchw),
+            Some("nhwc") => open(Layout::Nhwc),
+            Some(other) => Err(unknown("layout", other, "nchw, nhwc")),
+        }
+    }
+}
+
+fn is_uniform(source: &str) -> bool {
+    source.starts_with("uniform:")
+}
+
+/// `LO..HI[,LO..HI ...]`
+fn ranges_of(text: &str) -> Result<(Vec<f32>, Vec<f32>)> {
+    let wrong = || Error::input(format!("uniform:{text}"), "write uniform:LO..HI, or one such range a feature with commas");
+    let mut bounds = (vec![], vec![]);
+    for range in text.split(',') {
+        let (lo, hi) = range.split_once("..").ok_or_else(wrong)?;
+        let (lo, hi): (f32, f32) = (lo.trim().parse().map_err(|_| wrong())?, hi.trim().parse().map_err(|_| wrong())?);
+        if !(lo.is_finite() && hi.is_finite() && lo <= hi) {
+            return Err(wrong());
+        }
+        bounds.0.push(lo);
+        bounds.1.push(hi);
+    }
+    Ok(bounds)
+}
+
+fn unknown(key: &str, value: &str, known: &str) -> Error {
+    Error::input(key, format!("`{value}` is none of {known}"))
+}
+
+/// A value of an enum by its serde name.
+fn word<T: serde::de::DeserializeOwned>(key: &str, value: &str, known: &str) -> Result<T> {
+    serde_json::from_value(serde_json::Value::String(value.to_string())).map_err(|_| unknown(key, value, known))
+}
+
+fn optional<T: serde::de::DeserializeOwned>(key: &str, value: &Option<String>, known: &str) -> Result<Option<T>> {
+    value.as_deref().map(|v| word(key, v, known)).transpose()
+}
+
+/// Where a result folder keeps its job.
+pub fn job_file(folder: &Path) -> PathBuf {
+    folder.join("job.toml")
+}

@@ -1,0 +1,179 @@
+//! The spiking network against the trained one on the same images: agreement, accuracies, error, activity.
+
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+
+use crate::compute::Device;
+use crate::convert::{Images, Watch, go_on};
+use crate::error::{Error, Result};
+use crate::forward::Forward;
+use crate::network::Network;
+use crate::spiking::simulate::{Activity, Simulation};
+use crate::spiking::{Schedule, SpikingNetwork};
+
+/// What counts as the network's decision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Decision {
+    Argmax,
+    Argmin,
+    None,
+}
+
+impl Decision {
+    /// Index of the winning output, the lowest on a tie; None for `Decision::None`.
+    pub fn of(self, outputs: &[f32]) -> Option<usize> {
+        let better = |a: f32, b: f32| match self {
+            Decision::Argmin => a < b,
+            _ => a > b,
+        };
+        (self != Decision::None)
+            .then(|| (1..outputs.len()).fold(0, |best, i| if better(outputs[i], outputs[best]) { i } else { best }))
+    }
+}
+
+/// The result on a test set. Rates are fractions; keys without a value had nothing to be measured by.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TestRecord {
+    pub images: usize,
+    pub ann_accuracy: Option<f64>,
+    pub snn_accuracy: Option<f64>,
+    /// Same decision as the trained network.
+    pub agreement: Option<f64>,
+    /// ||snn - ann|| / ||ann - mean ann|| over all outputs.
+    pub relative_error: f64,
+    pub spikes_per_image: f64,
+    pub synops_per_image: f64,
+    /// Multiply-accumulates of the trained network, for comparison.
+    pub ann_macs_per_image: u64,
+    /// Per layer of neurons, in the network's order.
+    pub layers: Vec<LayerActivity>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LayerActivity {
+    pub name: String,
+    pub neurons: usize,
+    pub spikes_per_image: f64,
+    /// Spikes per neuron and step.
+    pub rate: f64,
+    pub synops_per_image: f64,
+}
+
+/// What is compared, on what.
+pub struct Trial<'a> {
+    pub network: &'a Network,
+    pub spiking: &'a SpikingNetwork,
+    pub images: &'a Images,
+    /// One an image.
+    pub labels: Option<&'a [i64]>,
+    pub decision: Decision,
+}
+
+/// Runs both networks on all images.
+///
+/// # Errors
+/// Labels that are not as many as the images or not among the outputs; a broken device; an interrupt.
+pub fn compare(dev: &Device, trial: &Trial, batch_bytes: u64, watch: &dyn Watch) -> Result<TestRecord> {
+    let Trial { network, spiking, images, labels, decision } = *trial;
+    let outputs = network.output_shape().len();
+    if let Some(labels) = labels {
+        if labels.len() != images.len() {
+            return Err(Error::input(
+                "labels",
+                format!("{} labels for {} images", labels.len(), images.len()),
+            ));
+        }
+        if let Some(bad) = labels.iter().find(|&&l| l < 0 || l as usize >= outputs) {
+            return Err(Error::input("labels", format!("{bad} is not one of the network's {outputs} outputs")));
+        }
+    }
+    let forward = Forward::new(dev, network)?;
+    let simulation = Simulation::new(dev, spiking)?;
+    let mut activity = Activity::default();
+    let (mut agree, mut ann_right, mut snn_right) = (0usize, 0usize, 0usize);
+    let mut sums = Sums::default();
+    let batches = batches(dev, spiking, images.len(), batch_bytes);
+    watch.stage("test", batches.len() as u64);
+    for range in batches {
+        go_on(watch)?;
+        let count = range.len();
+        let raw = images.data.batch(range.clone())?;
+        let ann = forward.run(dev, count, &images.preprocess(&raw))?;
+        let snn = simulation.run(dev, count, &raw, &mut activity)?;
+        for (i, (a, s)) in ann.chunks_exact(outputs).zip(snn.chunks_exact(outputs)).enumerate() {
+            sums.add(a, s);
+            let (da, ds) = (decision.of(a), decision.of(s));
+            agree += usize::from(da == ds);
+            if let Some(labels) = labels {
+                let label = Some(labels[range.start + i] as usize);
+                ann_right += usize::from(da == label);
+                snn_right += usize::from(ds == label);
+            }
+        }
+        watch.tick();
+    }
+    let n = images.len() as f64;
+    let judged = decision != Decision::None;
+    let accuracy = |right: usize| (judged && labels.is_some()).then_some(right as f64 / n);
+    let per_image = |total: u64| total as f64 / n;
+    let layers = spiking
+        .nodes
+        .iter()
+        .enumerate()
+        .filter(|(_, node)| matches!(node.op, crate::spiking::SpikingOp::Neurons(_)))
+        .map(|(i, node)| LayerActivity {
+            name: node.name.clone(),
+            neurons: if node.firing().is_some() { node.shape.len() } else { 0 },
+            spikes_per_image: per_image(activity.spikes[i]),
+            rate: per_image(activity.spikes[i]) / (node.shape.len() as f64 * f64::from(spiking.steps)),
+            synops_per_image: per_image(activity.synaptic_operations[i]),
+        })
+        .collect();
+    Ok(TestRecord {
+        images: images.len(),
+        ann_accuracy: accuracy(ann_right),
+        snn_accuracy: accuracy(snn_right),
+        agreement: judged.then_some(agree as f64 / n),
+        relative_error: sums.relative(),
+        spikes_per_image: per_image(activity.spikes.iter().sum()),
+        synops_per_image: per_image(activity.synaptic_operations.iter().sum()),
+        ann_macs_per_image: network.macs(),
+        layers,
+    })
+}
+
+/// Sums over all outputs for the relative error.
+#[derive(Default)]
+struct Sums {
+    count: f64,
+    ann: f64,
+    squares: f64,
+    error: f64,
+}
+
+impl Sums {
+    fn add(&mut self, ann: &[f32], snn: &[f32]) {
+        for (&a, &s) in ann.iter().zip(snn) {
+            let (a, s) = (f64::from(a), f64::from(s));
+            self.count += 1.0;
+            self.ann += a;
+            self.squares += a * a;
+            self.error += (a - s) * (a - s);
+        }
+    }
+
+    fn relative(&self) -> f64 {
+        let spread = self.squares - self.ann * self.ann / self.count.max(1.0);
+        if spread > 0.0 { (self.error / spread).sqrt() } else { 0.0 }
+    }
+}
+
+/// Batches whose live trains fit the budget and whose largest fits one device binding.
+fn batches(dev: &Device, spiking: &SpikingNetwork, images: usize, batch_bytes: u64) -> Vec<Range<usize>> {
+    let steps = if spiking.schedule == Schedule::Layered { 1 } else { u64::from(spiking.steps) };
+    let largest = spiking.nodes.iter().map(|n| n.shape.len() as u64).max().unwrap_or(1) * steps * 4;
+    let size = (batch_bytes / (3 * largest)).min(dev.max_buffer_bytes() / largest).clamp(1, images.max(1) as u64);
+    (0..images).step_by(size as usize).map(|s| s..(s + size as usize).min(images)).collect()
+}

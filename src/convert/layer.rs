@@ -1,0 +1,566 @@
+//! One layer of the walk: survey its inputs and targets, choose its code, solve for its synapses, store them in the
+//! chip's integers, and simulate it.
+
+use std::time::Instant;
+
+use super::encode::{self, Code};
+use super::walk::{Walk, runner};
+use super::{Errors, LayerRecord, contrast, quantize};
+use crate::compute::gram::{Moments, PatchSpec, Sums};
+use crate::error::{Error, Result};
+use crate::fit::{self, Objectives, Problem, Solution, Spec, Status};
+use crate::network::{Activation, Block, Op, Shape};
+use crate::spiking::simulate::{Output, Runner, rate_per_total};
+use crate::spiking::{Decode, Layer, Schedule, SpikingNode, SpikingOp, State, Synapses, Weights};
+
+/// Pre-activations kept per channel to choose thresholds by.
+const SAMPLES: usize = 4096;
+
+/// What a pass over the calibration images found.
+struct Survey {
+    sums: Sums,
+    /// Per channel.
+    samples: Vec<Vec<f32>>,
+}
+
+/// The layer's rows: what each output channel of the spiking layer is to receive, t = gain z + offset wherever the
+/// neuron's inverse is linear.
+struct Rows {
+    /// Rows per channel of the trained layer.
+    population: usize,
+    gain: Vec<f64>,
+    offset: Vec<f64>,
+}
+
+/// A problem per group, solved.
+struct Solved {
+    solutions: Vec<Solution>,
+    /// cout x n of the real weights, in thresholds per unit of a block's rate.
+    bias: Vec<f64>,
+    tt: f64,
+    samples: u64,
+}
+
+/// The layer as the fit sees it.
+struct Task<'a> {
+    index: usize,
+    name: &'a str,
+    shape: Shape,
+    blocks: &'a [Block],
+    groups: usize,
+    /// False for the output layer.
+    fires: bool,
+    /// The rows are deviations from the outputs' mean, and the mean: outputs of the trained layer.
+    contrast: Option<Shape>,
+    /// Per block: spiking channels and taps of one row, rate of one total, and the power of two that its codes are
+    /// shifted by.
+    columns: Vec<Columns>,
+}
+
+#[derive(Clone, Copy)]
+struct Columns {
+    channels: usize,
+    taps: usize,
+    rate: f64,
+    shift: u32,
+}
+
+impl Task<'_> {
+    fn inputs(&self) -> usize {
+        self.columns.iter().map(|c| c.channels * c.taps).sum()
+    }
+
+    /// Per column of a row: a code's current per total, relative to a code's current per rate of an unshifted block.
+    fn scales(&self) -> Vec<f64> {
+        self.columns
+            .iter()
+            .flat_map(|c| std::iter::repeat_n(c.rate * f64::from(1u32 << c.shift), c.channels * c.taps))
+            .collect()
+    }
+}
+
+impl Walk<'_> {
+    /// Fits node `index`, appends it to the spiking network, and simulates it if somebody reads it (`keep`).
+    pub(super) fn layer(&mut self, index: usize, keep: bool) -> Result<LayerRecord> {
+        let start = Instant::now();
+        let network = self.network;
+        let node = &network.nodes[index];
+        let Op::Neurons { blocks, activation, .. } = &node.op else {
+            return Err(Error::work(&node.name, "not a layer of neurons"));
+        };
+        let fires = index != network.output || *activation != Activation::Linear;
+        let groups = blocks.first().map_or(1, |b| b.groups);
+        let contrast = (!fires && self.options.decides && groups == 1 && node.shape.c > 1).then_some(node.shape);
+        let contrasted = contrast.map(|shape| contrast::blocks(blocks, shape.c));
+        let task = Task {
+            index,
+            name: &node.name,
+            shape: Shape { c: node.shape.c + usize::from(contrast.is_some()), ..node.shape },
+            blocks: contrasted.as_deref().unwrap_or(blocks),
+            groups,
+            fires,
+            contrast,
+            columns: self.columns(blocks)?,
+        };
+        let survey = self.survey(&task, keep)?;
+        let code = if fires {
+            let layer = encode::Layer {
+                activation: *activation,
+                samples: &survey.samples,
+                model: self.spiking.model,
+                steps: self.spiking.steps,
+                population: self.options.population,
+            };
+            Some(encode::code(&layer))
+        } else {
+            None
+        };
+        let rows = rows(&task, code.as_ref());
+        let targets = self.targets(&task, &rows, code.as_ref(), survey.sums)?;
+        let solved = self.solve(&task, &rows, &targets)?;
+        let layer = self.store(&task, &solved)?;
+        let stored = self.append(&task, layer, code);
+        self.spiking.nodes.push(stored);
+        self.runners.push(Some(Runner::new(self.dev, &self.spiking, index)?));
+        let mut record = record(&task, &solved, &self.spiking.nodes[index]);
+        if keep {
+            self.fire(&task, &mut record)?;
+        }
+        record.seconds = start.elapsed().as_secs_f64();
+        tracing::debug!(layer = task.name, error = record.error.grid, seconds = record.seconds, "fitted");
+        Ok(record)
+    }
+
+    fn columns(&self, blocks: &[Block]) -> Result<Vec<Columns>> {
+        let largest = blocks.iter().map(|b| self.spiking.nodes[b.source].peak).max().unwrap_or(1);
+        blocks
+            .iter()
+            .map(|b| {
+                let source = &self.spiking.nodes[b.source];
+                if source.shape.c % b.groups != 0 {
+                    return Err(Error::input("", "its groups do not divide the populations that it reads"));
+                }
+                Ok(Columns {
+                    channels: source.shape.c / b.groups,
+                    taps: b.window.taps(),
+                    rate: rate_per_total(&self.spiking, b.source),
+                    // Inputs of unlike size share one grid: small counts take the codes' higher bits.
+                    shift: (largest as f64 / source.peak as f64).log2().round() as u32,
+                })
+            })
+            .collect()
+    }
+
+    /// One pass: trained pre-activations and activations, moments of (rates, pre-activations), samples.
+    fn survey(&mut self, task: &Task, keep: bool) -> Result<Survey> {
+        let mut moments = self.moments(task, task.shape)?;
+        let mut samples: Vec<Vec<f32>> = vec![Vec::new(); task.shape.c];
+        let per_image = SAMPLES.div_ceil(self.images.len()).min(task.shape.area());
+        let mut rng = fastrand::Rng::with_seed(self.options.seed ^ task.index as u64);
+        let mut tape = if keep { Some(self.tapes.tape()?) } else { None };
+        self.each_batch(&format!("fit {}", task.name), |walk, batch| {
+            let images = walk.batches[batch].len();
+            let inputs =
+                task.blocks.iter().map(|b| walk.activations(b.source, batch)).collect::<Result<Vec<_>>>()?;
+            let inputs: Vec<_> = inputs.iter().collect();
+            let mut z = runner(&walk.forward, task.index)?.linear(walk.dev, images, &inputs)?;
+            let mut host = walk.dev.download(&z)?;
+            if let Some(outputs) = task.contrast {
+                host = contrast::targets(&host, outputs);
+                z = walk.dev.upload(&host)?;
+            }
+            let xs = walk.rates(task, batch)?;
+            let xs: Vec<_> = xs.iter().collect();
+            moments.add(images, &xs, &z)?;
+            let area = task.shape.area();
+            for (i, plane) in host.chunks_exact(area).enumerate() {
+                let into = &mut samples[i % task.shape.c];
+                into.extend((0..per_image).map(|_| plane[rng.usize(..area)]));
+            }
+            if let Some(tape) = &mut tape {
+                runner(&walk.forward, task.index)?.activate(walk.dev, &mut z)?;
+                tape.push_values(&walk.dev.download(&z)?)?;
+            }
+            Ok(())
+        })?;
+        self.ann[task.index] = tape;
+        Ok(Survey { sums: moments.finish()?, samples })
+    }
+
+    fn moments(&self, task: &Task, output: Shape) -> Result<Moments> {
+        let specs: Vec<PatchSpec> = task
+            .blocks
+            .iter()
+            .map(|b| PatchSpec { input: self.spiking.nodes[b.source].shape, window: b.window, groups: b.groups })
+            .collect();
+        Moments::new(self.dev, &specs, output, task.groups)
+    }
+
+    /// Totals over T of each block's source.
+    fn rates(&mut self, task: &Task, batch: usize) -> Result<Vec<crate::compute::Buffer<f32>>> {
+        task.blocks.iter().map(|b| self.trains(b.source, batch)?.totals(self.dev)).collect()
+    }
+
+    /// Sums over the targets t instead of z: a linear map of the survey's where the neuron's inverse is linear, a
+    /// second pass where it is not.
+    fn targets(&mut self, task: &Task, rows: &Rows, code: Option<&Code>, sums: Sums) -> Result<Sums> {
+        let model = self.spiking.model;
+        let linear = !model.is_leaky() && model.refractory == 0;
+        match code {
+            Some(code) if !linear => self.nonlinear_targets(task, code),
+            _ => Ok(linear_targets(rows, &sums)),
+        }
+    }
+
+    fn nonlinear_targets(&mut self, task: &Task, code: &Code) -> Result<Sums> {
+        let population = code.population();
+        let shape = Shape { c: task.shape.c * population, ..task.shape };
+        let mut moments = self.moments(task, shape)?;
+        let model = self.spiking.model;
+        let area = shape.area();
+        self.each_batch(&format!("targets {}", task.name), |walk, batch| {
+            let images = walk.batches[batch].len();
+            let inputs =
+                task.blocks.iter().map(|b| walk.activations(b.source, batch)).collect::<Result<Vec<_>>>()?;
+            let inputs: Vec<_> = inputs.iter().collect();
+            let z = runner(&walk.forward, task.index)?.linear(walk.dev, images, &inputs)?;
+            let z = walk.dev.download(&z)?;
+            let mut t = Vec::with_capacity(images * shape.len());
+            for (i, plane) in z.chunks_exact(area).enumerate() {
+                for ramp in &code.ramps[i % task.shape.c] {
+                    t.extend(plane.iter().map(|&z| model.inverse(ramp.rate(f64::from(z))) as f32));
+                }
+            }
+            let t = walk.dev.upload(&t)?;
+            let xs = walk.rates(task, batch)?;
+            moments.add(images, &xs.iter().collect::<Vec<_>>(), &t)
+        })?;
+        moments.finish()
+    }
+
+    /// One problem per group, all rows of a group together.
+    fn solve(&self, task: &Task, rows: &Rows, sums: &Sums) -> Result<Solved> {
+        let n = task.inputs();
+        let m = task.shape.c * rows.population / task.groups;
+        let scales = task.scales();
+        let prior = self.prior(task, rows, &scales);
+        let spec = Spec {
+            grid: self.options.chip.weights.grid.clone(),
+            owner: self.options.chip.weights.scale,
+            method: self.options.method,
+            ..Spec::default()
+        };
+        let solve = |g: usize| -> Result<(Solution, Vec<f64>, f64)> {
+            // Columns in the units of a shifted code: x -> x * scale.
+            let scaled = |v: &[f64]| -> Vec<f64> { v.iter().enumerate().map(|(i, v)| v * scales[i % n]).collect() };
+            let h: Vec<f64> = scaled(&sums.h[g * n * n..(g + 1) * n * n])
+                .chunks_exact(n)
+                .zip(&scales)
+                .flat_map(|(row, s)| row.iter().map(move |v| v * s))
+                .collect();
+            let b = scaled(&sums.b[g * m * n..(g + 1) * m * n]);
+            let x = scaled(&sums.x_sum[g * n..(g + 1) * n]);
+            let raw = fit::Sums {
+                h: &h,
+                b: &b,
+                x: &x,
+                t: &sums.z_sum[g * m..(g + 1) * m],
+                tt: &sums.zz[g * m..(g + 1) * m],
+                count: sums.count as f64,
+            };
+            let mut problem = Problem::from_sums(raw)?;
+            problem.prior = Some(prior[g * m * n..(g + 1) * m * n].to_vec());
+            problem.ridge = self.options.ridge;
+            let tt = problem.tt.as_ref().map_or(0.0, |tt| tt.iter().sum());
+            let solution = fit::solve_with(self.dev, &problem, &spec, &|| self.watch.cancelled())?;
+            let bias = Problem::bias(&solution.w, &raw);
+            Ok((solution, bias, tt))
+        };
+        let mut all = Solved { solutions: vec![], bias: vec![], tt: 0.0, samples: sums.count };
+        for g in 0..task.groups {
+            let (solution, bias, tt) = solve(g)?;
+            all.solutions.push(solution);
+            all.bias.extend(bias);
+            all.tt += tt;
+        }
+        Ok(all)
+    }
+
+    /// W0: the trained weights in the units of a shifted code, rows x n.
+    fn prior(&self, task: &Task, rows: &Rows, scales: &[f64]) -> Vec<f64> {
+        let n = task.inputs();
+        let per_group = task.shape.c / task.groups;
+        let mut prior = Vec::with_capacity(rows.gain.len() * n);
+        for (row, gain) in rows.gain.iter().enumerate() {
+            let channel = row / rows.population;
+            let group = channel / per_group;
+            let mut column = 0;
+            for (block, columns) in task.blocks.iter().zip(&task.columns) {
+                let decode = &self.spiking.nodes[block.source].decode;
+                let fan = decode.channels / block.groups;
+                for i in 0..columns.channels {
+                    let spiking = group * columns.channels + i;
+                    let from = decode.origin[spiking] as usize - group * fan;
+                    let at = (channel * fan + from) * columns.taps;
+                    for w in &block.weight[at..at + columns.taps] {
+                        // A decode gain is per rate; a scaled column is rate * 2^shift.
+                        let per_column = columns.rate / scales[column];
+                        prior.push(gain * f64::from(*w) * decode.gain[spiking] * per_column);
+                        column += 1;
+                    }
+                }
+            }
+        }
+        prior
+    }
+
+    /// Codes, thresholds and biases in the chip's integers, or real synapses where the chip has no integer grid.
+    fn store(&self, task: &Task, solved: &Solved) -> Result<Layer> {
+        let n = task.inputs();
+        let rules = &self.options.chip.state;
+        let initial = self.spiking.model.initial_potential();
+        let integer = solved.solutions.iter().all(|s| s.codes.is_some())
+            && !self.spiking.model.is_leaky()
+            && self.options.chip.weights.grid.as_ref().is_some_and(|g| g.regular().is_some());
+        let rows = solved.bias.len();
+        if !integer {
+            let w: Vec<f64> = solved.solutions.iter().flat_map(|s| s.w.iter().copied()).collect();
+            let state = State::Real {
+                bias: solved.bias.iter().map(|&b| b as f32).collect(),
+                initial: vec![if task.fires { initial as f32 } else { 0.0 }; rows],
+            };
+            let synapses = self.synapses(task, rows, |row, column, shift| {
+                (w[row * n + column] * f64::from(1u32 << shift)) as f32
+            });
+            let synapses = synapses.into_iter().map(|(s, w)| with(s, Weights::Real(w))).collect();
+            return Ok(Layer { synapses, state, fires: task.fires, unit: vec![1.0; rows] });
+        }
+        let codes: Vec<i32> = solved.solutions.iter().flat_map(|s| s.codes.iter().flatten().copied()).collect();
+        let scale: Vec<f64> = solved.solutions.iter().flat_map(|s| s.scale.iter().copied()).collect();
+        let peaks: Vec<u64> = task
+            .blocks
+            .iter()
+            .zip(&task.columns)
+            .flat_map(|(b, c)| {
+                std::iter::repeat_n(self.spiking.nodes[b.source].peak << c.shift, c.channels * c.taps)
+            })
+            .collect();
+        let bounds: Vec<u64> = codes
+            .chunks_exact(n)
+            .map(|row| row.iter().zip(&peaks).map(|(q, p)| u64::from(q.unsigned_abs()) * p).sum())
+            .collect();
+        let (steps, at_once) = match self.spiking.schedule {
+            Schedule::Streaming => (self.spiking.steps, 1),
+            Schedule::Layered => (1, u64::from(self.spiking.steps)),
+        };
+        let bounds: Vec<u64> = bounds.iter().map(|b| b * at_once).collect();
+        let units = quantize::units(&scale, &bounds, steps, task.fires, rules);
+        // The threshold's rounding changes the weights a little: the bias keeps the mean current where it was.
+        let state = quantize::state(&units, &solved.bias, initial, task.fires, rules);
+        let synapses = self
+            .synapses(task, rows, |row, column, _| codes[row * n + column])
+            .into_iter()
+            .zip(&task.columns)
+            .map(|((s, codes), c)| with(s, Weights::Codes { codes, shift: c.shift + units.fraction }))
+            .collect();
+        Ok(Layer { synapses, state, fires: task.fires, unit: units.unit })
+    }
+
+    /// Splits rows of n columns into blocks; `value(row, column, shift)`.
+    fn synapses<T>(
+        &self,
+        task: &Task,
+        rows: usize,
+        value: impl Fn(usize, usize, u32) -> T,
+    ) -> Vec<((usize, crate::network::Window, usize), Vec<T>)> {
+        let mut offset = 0;
+        task.blocks
+            .iter()
+            .zip(&task.columns)
+            .map(|(b, c)| {
+                let width = c.channels * c.taps;
+                let first = offset;
+                offset += width;
+                let w = (0..rows)
+                    .flat_map(|row| (first..first + width).map(move |column| (row, column)))
+                    .map(|(row, column)| value(row, column, c.shift))
+                    .collect();
+                ((b.source, b.window, b.groups), w)
+            })
+            .collect()
+    }
+
+    fn append(&self, task: &Task, layer: Layer, code: Option<Code>) -> SpikingNode {
+        let decode = match code {
+            Some(code) => Decode {
+                channels: task.shape.c,
+                origin: (0..task.shape.c as u32).flat_map(|c| std::iter::repeat_n(c, code.population())).collect(),
+                gain: code.ramps.iter().flatten().map(|r| r.value).collect(),
+                base: code.base,
+            },
+            None if task.contrast.is_some() => contrast::decode(task.shape.c - 1),
+            None => Decode::plain(vec![1.0; task.shape.c]),
+        };
+        SpikingNode {
+            name: task.name.to_string(),
+            shape: Shape { c: decode.origin.len(), ..task.shape },
+            op: SpikingOp::Neurons(layer),
+            decode,
+            peak: u64::from(self.spiking.model.max_spikes),
+            constant: false,
+        }
+    }
+
+    /// Simulates the layer on the calibration images; keeps its trains and what the report says of them.
+    fn fire(&mut self, task: &Task, record: &mut LayerRecord) -> Result<()> {
+        let mut tape = self.tapes.tape()?;
+        let mut tally = Tally::default();
+        let node = self.spiking.nodes[task.index].clone();
+        let rate = rate_per_total(&self.spiking, task.index);
+        let most = (f64::from(self.spiking.steps) * self.spiking.model.max_rate()).floor() as f32;
+        self.each_batch(&format!("simulate {}", task.name), |walk, batch| {
+            let images = walk.batches[batch].len();
+            let sources = runner(&walk.runners, task.index)?.sources().to_vec();
+            let inputs = sources.into_iter().map(|s| walk.trains(s, batch)).collect::<Result<Vec<_>>>()?;
+            let inputs: Vec<_> = inputs.iter().collect();
+            let Output::Trains(trains) = runner(&walk.runners, task.index)?.run(walk.dev, images, &inputs)? else {
+                return Err(Error::work(task.name, "no spikes"));
+            };
+            let totals = walk.dev.download(&trains.totals(walk.dev)?)?;
+            tape.push_trains(trains.steps, &walk.dev.download(&trains.data)?)?;
+            let trained = match &mut walk.ann[task.index] {
+                Some(tape) => tape.values(batch)?,
+                None => return Err(Error::work(task.name, "its trained activations are gone")),
+            };
+            tally.add(&node, &totals, &trained, rate, most);
+            Ok(())
+        })?;
+        self.spikes[task.index] = Some(tape);
+        tally.report(record, rate);
+        Ok(())
+    }
+}
+
+/// Running sums over the simulated calibration images.
+#[derive(Default)]
+struct Tally {
+    neurons: f64,
+    spikes: f64,
+    saturated: f64,
+    fired: Vec<bool>,
+    error: f64,
+    sum: f64,
+    squares: f64,
+    values: f64,
+}
+
+impl Tally {
+    fn add(&mut self, node: &SpikingNode, totals: &[f32], trained: &[f32], rate: f64, most: f32) {
+        let len = node.shape.len();
+        let area = node.shape.area();
+        self.fired.resize(len, false);
+        for (image, values) in totals.chunks_exact(len).zip(trained.chunks_exact(node.decode.channels * area)) {
+            for (fired, &n) in self.fired.iter_mut().zip(image) {
+                *fired |= n > 0.0;
+                self.spikes += f64::from(n);
+                self.saturated += f64::from(u8::from(n >= most));
+            }
+            self.neurons += len as f64;
+            let rates: Vec<f32> = image.iter().map(|&n| (f64::from(n) * rate) as f32).collect();
+            for (a, b) in node.decode.values(&rates, area).iter().zip(values) {
+                self.error += f64::from(a - b).powi(2);
+                self.sum += f64::from(*b);
+                self.squares += f64::from(*b).powi(2);
+            }
+            self.values += values.len() as f64;
+        }
+    }
+
+    fn report(&self, record: &mut LayerRecord, rate: f64) {
+        let spread = self.squares - self.sum * self.sum / self.values.max(1.0);
+        record.response_error = (spread > 0.0).then_some(self.error / spread);
+        record.rate = Some(self.spikes * rate / self.neurons.max(1.0));
+        record.saturated = Some(self.saturated / self.neurons.max(1.0));
+        record.dead = Some(self.fired.iter().filter(|f| !**f).count() as f64 / self.fired.len().max(1) as f64);
+    }
+}
+
+fn with((source, window, groups): (usize, crate::network::Window, usize), weight: Weights) -> Synapses {
+    Synapses { source, window, groups, weight }
+}
+
+/// What each row's current is to be. A readout's target is z itself, which its bias and weights give without a code.
+fn rows(task: &Task, code: Option<&Code>) -> Rows {
+    match code {
+        Some(code) => {
+            let ramps = || code.ramps.iter().flatten();
+            Rows {
+                population: code.population(),
+                gain: ramps().map(|r| 1.0 / r.width).collect(),
+                offset: ramps().map(|r| -r.start / r.width).collect(),
+            }
+        }
+        None => Rows { population: 1, gain: vec![1.0; task.shape.c], offset: vec![0.0; task.shape.c] },
+    }
+}
+
+/// Sums over t = gain z + offset from sums over z.
+fn linear_targets(rows: &Rows, sums: &Sums) -> Sums {
+    let (n, m) = (sums.n, sums.m);
+    let count = sums.count as f64;
+    let mut out = Sums { m: m * rows.population, b: vec![], z_sum: vec![], zz: vec![], ..sums.clone() };
+    for row in 0..rows.gain.len() {
+        let (gain, offset) = (rows.gain[row], rows.offset[row]);
+        let channel = row / rows.population;
+        let group = channel / m;
+        let x = &sums.x_sum[group * n..(group + 1) * n];
+        out.b.extend(sums.b[channel * n..(channel + 1) * n].iter().zip(x).map(|(b, x)| gain * b + offset * x));
+        let (z, zz) = (sums.z_sum[channel], sums.zz[channel]);
+        out.z_sum.push(gain * z + offset * count);
+        out.zz.push(gain * gain * zz + 2.0 * gain * offset * z + offset * offset * count);
+    }
+    out
+}
+
+fn record(task: &Task, solved: &Solved, node: &SpikingNode) -> LayerRecord {
+    let relative = |pick: fn(&Objectives) -> &Vec<f64>| -> f64 {
+        let sum: f64 = solved.solutions.iter().flat_map(|s| pick(&s.objective).iter()).sum();
+        if solved.tt > 0.0 { sum / solved.tt } else { 0.0 }
+    };
+    let error = Errors {
+        round: relative(|o| &o.rtn),
+        fit: relative(|o| &o.fit),
+        grid: relative(|o| &o.grid),
+        bound: relative(|o| &o.bound),
+    };
+    let status = |wanted| solved.solutions.iter().any(|s| s.status == wanted);
+    LayerRecord {
+        name: task.name.to_string(),
+        kind: match (task.fires, task.groups, task.shape.area()) {
+            (false, ..) => "readout",
+            (_, g, _) if g > 1 && g == task.shape.c => "depthwise",
+            (_, _, 1) => "dense",
+            _ => "conv",
+        }
+        .to_string(),
+        inputs: task.inputs(),
+        outputs: node.shape.c,
+        neurons: if task.fires { node.shape.len() } else { 0 },
+        samples: solved.samples,
+        error,
+        status: match () {
+            () if status(Status::IterationLimit) => "iteration_limit",
+            () if status(Status::Heuristic) => "heuristic",
+            () => "optimal",
+        }
+        .to_string(),
+        iterations: solved.solutions.iter().map(|s| s.iterations).max().unwrap_or(0),
+        gap: if error.grid > 0.0 { ((error.grid - error.bound) / error.grid).max(0.0) } else { 0.0 },
+        damping: solved.solutions.iter().map(|s| s.damping).fold(0.0, f64::max),
+        response_error: None,
+        rate: None,
+        dead: None,
+        saturated: None,
+        seconds: 0.0,
+    }
+}

@@ -1,0 +1,207 @@
+//! The walk over the layers: trained network in, spiking network out. Each layer is fitted to what the spiking network
+//! converted so far really gives it (measured rates), then simulated once on the calibration images, so that the next
+//! layer sees its true spike trains. METHOD sections 1 and 2.
+
+mod contrast;
+mod encode;
+mod layer;
+mod quantize;
+mod tape;
+mod views;
+mod walk;
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::chip::Chip;
+use crate::compute::Device;
+use crate::error::{Error, Result};
+use crate::fit::Method;
+use crate::network::{Dataset, Layout, Network};
+use crate::spiking::{Schedule, SpikingNetwork};
+
+pub use views::population as neurons_per_unit;
+
+/// Where the presynaptic rates of a fit come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Response {
+    /// From simulating the converted prefix: each layer makes up for the errors of the ones before it.
+    Measured,
+    /// From the response function: the rate of a neuron under its mean current.
+    Analytic,
+}
+
+/// What a conversion is asked for.
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub chip: Chip,
+    pub steps: u32,
+    pub schedule: Schedule,
+    pub response: Response,
+    pub method: Method,
+    /// Ridge towards the trained weights, relative to the mean diagonal of H.
+    pub ridge: f64,
+    /// Neurons for a unit whose activation one neuron cannot follow.
+    pub population: usize,
+    /// The outputs are compared with each other (a decision), not read one by one.
+    pub decides: bool,
+    /// Bytes of activations and spikes that a batch may hold in memory.
+    pub batch_bytes: u64,
+    pub seed: u64,
+}
+
+/// Images with the affine map, per channel, from raw values to the network's input: x = raw * scale + shift.
+pub struct Images {
+    pub data: Dataset,
+    pub scale: Vec<f32>,
+    pub shift: Vec<f32>,
+}
+
+impl Images {
+    pub fn len(&self) -> usize {
+        self.data.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The network's input for raw values, CHW.
+    pub fn preprocess(&self, raw: &[f32]) -> Vec<f32> {
+        let area = self.data.shape().area();
+        raw.chunks_exact(area)
+            .enumerate()
+            .flat_map(|(i, plane)| {
+                let (a, b) = (self.scale[i % self.scale.len()], self.shift[i % self.shift.len()]);
+                plane.iter().map(move |v| v * a + b)
+            })
+            .collect()
+    }
+}
+
+/// Hears how the work goes on and may stop it.
+pub trait Watch: Sync {
+    /// A stage begins: its name and its number of ticks.
+    fn stage(&self, name: &str, ticks: u64);
+    fn tick(&self);
+    /// True when the user asked to stop.
+    fn cancelled(&self) -> bool;
+}
+
+/// Says nothing and never stops.
+pub struct Silent;
+
+impl Watch for Silent {
+    fn stage(&self, _: &str, _: u64) {}
+    fn tick(&self) {}
+    fn cancelled(&self) -> bool {
+        false
+    }
+}
+
+/// `Err` if the user asked to stop.
+pub fn go_on(watch: &dyn Watch) -> Result<()> {
+    if watch.cancelled() { Err(Error::interrupted()) } else { Ok(()) }
+}
+
+/// One fitted layer, for the report. Errors are relative: sum ||W x + b - t||^2 / sum ||t - mean t||^2, over the
+/// calibration samples, in thresholds.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LayerRecord {
+    pub name: String,
+    /// conv, depthwise, dense or readout.
+    pub kind: String,
+    /// Presynaptic inputs of one neuron (n).
+    pub inputs: usize,
+    /// Output channels with their own weights (m).
+    pub outputs: usize,
+    pub neurons: usize,
+    /// Calibration images x output positions.
+    pub samples: u64,
+    pub error: Errors,
+    pub status: String,
+    pub iterations: usize,
+    /// (objective - bound) / objective, of what is stored.
+    pub gap: f64,
+    /// What the damping ladder added to the diagonal of H, relative to its mean.
+    pub damping: f64,
+    /// Relative error of the decoded rates against the trained activations, calibration images.
+    pub response_error: Option<f64>,
+    /// Mean rate, and the fractions of neurons that never fired and that fired at every chance.
+    pub rate: Option<f64>,
+    pub dead: Option<f64>,
+    pub saturated: Option<f64>,
+    pub seconds: f64,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Errors {
+    /// Rounded to nearest with the max-abs scale: what chip tools ship.
+    pub round: f64,
+    /// Continuous, under the bounds.
+    pub fit: f64,
+    /// What is stored.
+    pub grid: f64,
+    /// A proven lower bound of the constrained problem.
+    pub bound: f64,
+}
+
+pub struct Conversion {
+    pub spiking: SpikingNetwork,
+    pub layers: Vec<LayerRecord>,
+}
+
+/// Converts `network`; `scratch` is a folder for intermediate results (activations and spikes of the calibration
+/// images), all of which are gone at the end.
+///
+/// # Errors
+/// What cannot be mapped to the chip, by the layer's name; a broken device or a full disk; an interrupt.
+pub fn convert(
+    dev: &Device,
+    network: &Network,
+    images: &Images,
+    options: &Options,
+    scratch: &Path,
+    watch: &dyn Watch,
+) -> Result<Conversion> {
+    if images.is_empty() {
+        return Err(Error::input("calibration", "no images"));
+    }
+    if options.steps == 0 {
+        return Err(Error::input("steps", "must be at least 1"));
+    }
+    walk::Walk::new(dev, network, images, options, scratch, watch)?.run()
+}
+
+/// The input's code. Whole numbers 0..255 stay what they are, less a whole offset per channel that puts the network's
+/// zero (its padding) at 0; other data is rounded to as many bits as the first layer's sums can carry.
+fn input_code(network: &Network, images: &Images, largest: f32) -> (crate::spiking::InputCode, Vec<f64>) {
+    let channels = network.input_shape().c;
+    let at = |v: &[f32], c: usize| v[c % v.len()];
+    if images.data.is_u8() {
+        let offset: Vec<f32> = (0..channels)
+            .map(|c| (-at(&images.shift, c) / at(&images.scale, c)).round().clamp(-255.0, 510.0))
+            .collect();
+        let code = crate::spiking::InputCode {
+            layout: Layout::Nchw,
+            scale: vec![1.0; channels],
+            shift: offset.iter().map(|o| -o).collect(),
+            lo: -510,
+            hi: 510,
+        };
+        return (code, (0..channels).map(|c| f64::from(at(&images.scale, c))).collect());
+    }
+    // 12 bits: a dense first layer of 4096 inputs with 8-bit weights still sums below 2^31.
+    let top = 2047.0;
+    let step = if largest > 0.0 { largest / top } else { 1.0 };
+    let code = crate::spiking::InputCode {
+        layout: Layout::Nchw,
+        scale: (0..channels).map(|c| at(&images.scale, c) / step).collect(),
+        shift: (0..channels).map(|c| at(&images.shift, c) / step).collect(),
+        lo: -2 * top as i32,
+        hi: 2 * top as i32,
+    };
+    (code, vec![f64::from(step); channels])
+}

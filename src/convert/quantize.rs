@@ -1,0 +1,65 @@
+//! From the solver's codes and scales to what the chip stores: integer thresholds, biases and initial potentials in a
+//! common fixed-point unit per output channel.
+//!
+//! A code q at channel o stands for q * scale_o thresholds. With a threshold of theta_o integer units the unit is
+//! 1/theta_o, so scale_o = 2^f / theta_o: every channel's scale is a threshold. The fraction f is as large as exact
+//! 24-bit sums and the chip's threshold width allow, so that thresholds and biases round finely.
+
+use crate::chip::StateRules;
+use crate::spiking::State;
+
+/// Sums below this are exact in f32 as well as in i32.
+const EXACT: u64 = 1 << 24;
+/// A threshold this large rounds a scale or a bias by less than 1/8192 of a threshold.
+const FINE: f64 = 4096.0;
+const MAX_FRACTION: u32 = 12;
+
+/// A layer's integer units.
+pub struct Units {
+    /// f.
+    pub fraction: u32,
+    /// Per channel; 1 for a readout, which has none.
+    pub threshold: Vec<i32>,
+    /// Per channel: value of one integer unit, in thresholds (readout: target units).
+    pub unit: Vec<f64>,
+}
+
+/// Chooses them. `scale`: per channel, thresholds per code. `bounds`: per channel, the largest |sum of codes * input|
+/// of one step (layered: of all steps). `steps`: over which a readout accumulates.
+pub fn units(scale: &[f64], bounds: &[u64], steps: u32, fires: bool, rules: &StateRules) -> Units {
+    let largest = bounds.iter().copied().max().unwrap_or(1).max(1);
+    if !fires {
+        let fits = |f: u32| (largest << f) * u64::from(steps) < 1 << 30 && largest << f < EXACT;
+        let fraction = (0..=MAX_FRACTION).rev().find(|&f| fits(f)).unwrap_or(0);
+        let unit = scale.iter().map(|s| s / f64::from(1u32 << fraction)).collect();
+        return Units { fraction, threshold: vec![1; scale.len()], unit };
+    }
+    let top = ((1u64 << (rules.threshold_bits - 1).min(30)) - 1) as f64;
+    let highest = scale.iter().fold(0f64, |m, &s| m.max(1.0 / s));
+    let lowest = scale.iter().fold(f64::INFINITY, |m, &s| m.min(1.0 / s));
+    let mut fraction = 0;
+    while fraction < MAX_FRACTION
+        && lowest * f64::from(1u32 << fraction) < FINE
+        && highest * f64::from(2u32 << fraction) < top
+        && largest << (fraction + 1) < EXACT
+    {
+        fraction += 1;
+    }
+    let threshold: Vec<i32> =
+        scale.iter().map(|s| (f64::from(1u32 << fraction) / s).round().clamp(1.0, top) as i32).collect();
+    let unit = threshold.iter().map(|&t| 1.0 / f64::from(t)).collect();
+    Units { fraction, threshold, unit }
+}
+
+/// Biases (in thresholds per step) and initial potentials (in thresholds) in those units.
+pub fn state(units: &Units, bias: &[f64], initial: f64, fires: bool, rules: &StateRules) -> State {
+    let top = ((1i64 << (rules.bias_bits - 1)) - 1) as f64;
+    State::Integer {
+        bias: bias.iter().zip(&units.unit).map(|(b, u)| (b / u).round().clamp(-top, top) as i32).collect(),
+        initial: match fires {
+            true => units.threshold.iter().map(|&t| (f64::from(t) * initial) as i32).collect(),
+            false => vec![0; bias.len()],
+        },
+        threshold: units.threshold.clone(),
+    }
+}

@@ -1,0 +1,120 @@
+//! Nodes without neurons of their own: pooling as spike sums or rate winners, concatenation, rearrangement.
+
+use crate::error::{Error, Result};
+use crate::network::{Activation, Node, Op, Shape};
+use crate::spiking::{Decode, SpikingNetwork, SpikingNode, SpikingOp};
+
+/// Neurons per unit for an activation, when a population has `population` neurons.
+pub fn population(activation: Activation, population: usize) -> u64 {
+    match activation {
+        Activation::Relu | Activation::HardSigmoid { .. } => 1,
+        Activation::Clip { lo: 0.0, .. } => 1,
+        Activation::Linear => 2,
+        _ => population.max(2) as u64,
+    }
+}
+
+/// The spiking twin of a node that is not a layer of neurons.
+///
+/// # Errors
+/// Names the node: a maximum over neurons that fall when the value rises; a rearrangement of channels that have
+/// populations of unlike size.
+pub fn view(spiking: &SpikingNetwork, node: &Node) -> Result<SpikingNode> {
+    let of = |source: usize| &spiking.nodes[source];
+    let refuse = |why: &str| Err(Error::input(format!("layer {}", node.name), why));
+    let grown = |decode: &Decode| Shape { c: decode.origin.len(), ..node.shape };
+    let (op, decode, peak, constant) = match &node.op {
+        Op::Input | Op::Neurons { .. } => return Err(Error::work(&node.name, "not a view")),
+        Op::AveragePool { source, window, divisor } => {
+            let from = of(*source);
+            let common = divisor.iter().fold(1u64, |l, &d| lcm(l, u64::from(d)));
+            if common > 1 << 16 {
+                return refuse("its windows have too many different sizes for spike sums");
+            }
+            let weight: Vec<u32> = divisor.iter().map(|&d| (common / u64::from(d)) as u32).collect();
+            let mut decode = from.decode.clone();
+            decode.gain.iter_mut().for_each(|g| *g /= common as f64);
+            let peak = from.peak * window.taps() as u64 * u64::from(weight.iter().copied().max().unwrap_or(1));
+            (SpikingOp::SumPool { source: *source, window: *window, weight }, decode, peak, from.constant)
+        }
+        Op::MaxPool { source, window } => {
+            let from = of(*source);
+            if from.decode.gain.iter().any(|&g| g < 0.0) {
+                return refuse("a maximum over on/off populations has no rate winner; pool before the activation");
+            }
+            (
+                SpikingOp::MaxPool { source: *source, window: *window },
+                from.decode.clone(),
+                from.peak,
+                from.constant,
+            )
+        }
+        Op::Concat { sources } => {
+            let mut decode = Decode { channels: 0, origin: vec![], gain: vec![], base: vec![] };
+            for &s in sources {
+                let from = &of(s).decode;
+                decode.origin.extend(from.origin.iter().map(|o| o + decode.channels as u32));
+                decode.gain.extend(&from.gain);
+                decode.base.extend(&from.base);
+                decode.channels += from.channels;
+            }
+            let peak = sources.iter().map(|&s| of(s).peak).max().unwrap_or(1);
+            let constant = sources.iter().all(|&s| of(s).constant);
+            (SpikingOp::Concat { sources: sources.clone() }, decode, peak, constant)
+        }
+        Op::Gather { source, index } => {
+            let from = of(*source);
+            let (index, decode) = match gather(from, index, node.shape) {
+                Some(found) => found,
+                None => return refuse("it mixes channels whose spikes have different units"),
+            };
+            (SpikingOp::Gather { source: *source, index }, decode, from.peak, from.constant)
+        }
+    };
+    Ok(SpikingNode { name: node.name.clone(), shape: grown(&decode), op, decode, peak, constant })
+}
+
+/// An index over ANN elements made one over spiking elements. Within an output channel all elements must come from
+/// channels of the same gain, or the channel has no decoding; None otherwise.
+fn gather(from: &SpikingNode, index: &[u32], shape: Shape) -> Option<(Vec<u32>, Decode)> {
+    let area = from.shape.area();
+    let population = from.decode.origin.len() / from.decode.channels;
+    let uniform = from.decode.origin.iter().enumerate().all(|(i, &o)| o as usize == i / population);
+    if !uniform {
+        return None;
+    }
+    let mut out = Vec::with_capacity(shape.len() * population);
+    let mut decode = Decode { channels: shape.c, origin: vec![], gain: vec![], base: vec![] };
+    for channel in index.chunks(shape.area()) {
+        let mut sources = channel.iter().filter(|&&i| i != u32::MAX).map(|&i| i as usize / area);
+        let first = sources.next().unwrap_or(0);
+        let gains = |c: usize| &from.decode.gain[c * population..(c + 1) * population];
+        let alike = |c: usize| gains(c) == gains(first) && from.decode.base[c] == from.decode.base[first];
+        if !sources.all(alike) {
+            return None;
+        }
+        for p in 0..population {
+            decode.origin.push(decode.base.len() as u32);
+            decode.gain.push(gains(first)[p]);
+            out.extend(channel.iter().map(|&i| match i {
+                u32::MAX => u32::MAX,
+                i => {
+                    let (c, at) = (i as usize / area, i as usize % area);
+                    ((c * population + p) * area + at) as u32
+                }
+            }));
+        }
+        decode.base.push(from.decode.base[first]);
+    }
+    Some((out, decode))
+}
+
+fn lcm(a: u64, b: u64) -> u64 {
+    let gcd = |mut a: u64, mut b: u64| {
+        while b != 0 {
+            (a, b) = (b, a % b);
+        }
+        a
+    };
+    a / gcd(a, b) * b
+}

@@ -1,0 +1,3 @@
+//! The result as files that other tools read.
+
+pub mod safetensors;
