@@ -30,8 +30,8 @@ fn check(raw: &Raw) -> Vec<Solution> {
         let s = solve(&Device::cpu(), &p, &spec).unwrap();
         assert!(s.w.iter().chain(&s.scale).chain(&s.free).all(|v| v.is_finite()), "{spec:?}");
         let bias = Problem::bias(&s.w, &raw.sums());
-        for o in 0..p.m {
-            let straight = raw.objective(o, &s.w[o * p.n..(o + 1) * p.n], bias[o]);
+        for (o, bias) in bias.into_iter().enumerate() {
+            let straight = raw.objective(o, &s.w[o * p.n..(o + 1) * p.n], bias);
             let told = s.objective.grid[o];
             assert!((straight - told).abs() <= 1e-6 * tt, "{spec:?} row {o}: {straight} but {told} was told");
             assert!(s.objective.bound[o] <= told && s.objective.fit[o] <= told * (1.0 + 1e-9) + 1e-9 * tt);

@@ -32,8 +32,6 @@ fn single(v: &[f64]) -> Vec<f32> {
 }
 
 struct Case {
-    n: usize,
-    m: usize,
     h: Vec<f64>,
     b: Vec<f64>,
     lower: Vec<f64>,
@@ -48,7 +46,7 @@ impl Case {
         let h = clean(gram(seed, n, 0.0));
         let lower: Vec<f64> = wide(reals(seed + 2, m * n)).iter().map(|v| -0.3 - 0.2 * v.abs()).collect();
         let upper: Vec<f64> = wide(reals(seed + 3, m * n)).iter().map(|v| 0.2 + 0.2 * v.abs()).collect();
-        Self { n, m, h, b: wide(reals(seed + 1, m * n)), lower: clean(lower), upper: clean(upper) }
+        Self { h, b: wide(reals(seed + 1, m * n)), lower: clean(lower), upper: clean(upper) }
     }
 
     fn bounds(&self, dev: &Device) -> synfit::compute::Buffer<f32> {
@@ -103,15 +101,15 @@ fn check_gradient(seed: u64, m: usize, n: usize) {
     let (mut w, mut y, mut t) = (vec![0.0; m * n], vec![0.0; m * n], vec![1.0; m]);
     for _ in 0..COUNT {
         let hy = multiply(&y, &case.h, m, n);
-        for o in 0..m {
+        for (o, t) in t.iter_mut().enumerate() {
             let at = o * n..(o + 1) * n;
             let next: Vec<f64> =
                 at.clone().map(|i| (y[i] - step * (hy[i] - case.b[i])).clamp(case.lower[i], case.upper[i])).collect();
             let uphill: f64 = at.clone().zip(&next).map(|(i, next)| (y[i] - next) * (next - w[i])).sum();
-            let now: f64 = if uphill > 0.0 { 1.0 } else { t[o] };
-            t[o] = (1.0 + (1.0 + 4.0 * now * now).sqrt()) / 2.0;
+            let now: f64 = if uphill > 0.0 { 1.0 } else { *t };
+            *t = (1.0 + (1.0 + 4.0 * now * now).sqrt()) / 2.0;
             for (i, next) in at.zip(&next) {
-                y[i] = next + (now - 1.0) / t[o] * (next - w[i]);
+                y[i] = next + (now - 1.0) / *t * (next - w[i]);
                 w[i] = *next;
             }
         }

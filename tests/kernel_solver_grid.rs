@@ -53,13 +53,13 @@ impl Case {
         dev.upload(&values.iter().map(|v| *v as f32).collect::<Vec<_>>()).unwrap()
     }
 
-    /// The levels that column j of `row` may take at `scale`, with a hair.
-    fn allowed(&self, levels: &[f64], row: usize, j: usize, scale: f64) -> Vec<f64> {
+    /// The levels that column j of `row` may take at `scale`, bounds widened by `hair`.
+    fn allowed(&self, levels: &[f64], row: usize, j: usize, scale: f64, hair: f64) -> Vec<f64> {
         let at = row * self.n + j;
         let inside = |v: &&f64| {
             self.bounds.as_ref().is_none_or(|b| {
                 let (lower, upper) = (b[at] / scale, b[self.rows * self.n + at] / scale);
-                **v >= lower - 1e-4 && **v <= upper + 1e-4
+                **v >= lower - hair && **v <= upper + hair
             })
         };
         levels.iter().filter(inside).copied().collect()
@@ -95,20 +95,22 @@ fn check_feedback(seed: u64, rows: usize, n: usize, grid: &Grid, bounded: bool) 
                 // the rule, with the kernel's own choices for the columns before
                 let passed: f64 = (j + 1..n).map(|k| (scale * q[k] - case.w[row * n + k]) * case.unit[k * n + j]).sum();
                 let centre = (case.w[row * n + j] - passed) / scale;
-                let allowed = case.allowed(&levels, row, j, scale);
+                let possible = |j| case.allowed(&levels, row, j, scale, 1e-4);
+                // levels within a hair of a bound may go either way
+                let allowed = case.allowed(&levels, row, j, scale, -1e-4);
                 if allowed.is_empty() {
                     continue;
                 }
                 let best = allowed.iter().map(|v| (v - centre).abs()).fold(f64::INFINITY, f64::min);
                 assert!(
-                    levels.contains(&q[j]) && (q[j] - centre).abs() <= best + 1e-4 * (1.0 + centre.abs()),
+                    possible(j).contains(&q[j]) && (q[j] - centre).abs() <= best + 1e-4 * (1.0 + centre.abs()),
                     "lane {lane} column {j}: {} for {centre}, {dev:?}",
                     q[j]
                 );
             }
             // Babai's identity: the cost that feedback sums up is d H d^T
             let excess = case.excess(row, &q, scale);
-            let possible = (0..n).all(|j| !case.allowed(&levels, row, j, scale).is_empty());
+            let possible = (0..n).all(|j| !case.allowed(&levels, row, j, scale, -1e-4).is_empty());
             if possible {
                 let size = case.excess(row, &vec![0.0; n], scale).max(excess);
                 assert!(
@@ -130,7 +132,7 @@ fn check_descent(seed: u64, rows: usize, n: usize, grid: &Grid, bounded: bool) {
         (0..rows * n).map(|at| (0..n).map(|k| case.w[at / n * n + k] * case.h[k * n + at % n]).sum::<f64>()).collect();
     let start: Vec<f64> = (0..rows * n)
         .map(|at| {
-            let allowed = case.allowed(&levels, at / n, at % n, scale);
+            let allowed = case.allowed(&levels, at / n, at % n, scale, 1e-6);
             *allowed.iter().min_by(|a, b| a.abs().total_cmp(&b.abs())).unwrap_or(&levels[0])
         })
         .collect();
@@ -159,7 +161,7 @@ fn check_descent(seed: u64, rows: usize, n: usize, grid: &Grid, bounded: bool) {
                 let exact: f64 = (0..n).map(|k| q[k] * case.h[k * n + j]).sum();
                 assert!((f64::from(hq[row * n + j]) - exact).abs() <= 1e-4 * case.h[j * n + j] * grid.max_abs());
                 // a fixed point: no single column can do better
-                for v in case.allowed(&levels, row, j, scale) {
+                for v in case.allowed(&levels, row, j, scale, -1e-4) {
                     let mut other = q.clone();
                     other[j] = v;
                     assert!(case.excess(row, &other, scale) >= after * (1.0 - 1e-4) - 1e-9, "row {row} column {j}");

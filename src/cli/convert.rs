@@ -79,7 +79,8 @@ pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])]) -> Resu
     let converted = began.elapsed().as_secs_f64();
     let began = Instant::now();
     let spiking = &conversion.spiking;
-    let trial = crate::compare::Trial { network: &network, spiking, images: &test, labels: labels.as_deref(), decision };
+    let trial =
+        crate::compare::Trial { network: &network, spiking, images: &test, labels: labels.as_deref(), decision };
     let record = compare(&dev, &trial, options.batch_bytes, &progress)?;
     let tested = began.elapsed().as_secs_f64();
     progress.done();

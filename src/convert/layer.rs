@@ -160,8 +160,7 @@ impl Walk<'_> {
         let mut tape = if keep { Some(self.tapes.tape()?) } else { None };
         self.each_batch(&format!("fit {}", task.name), |walk, batch| {
             let images = walk.batches[batch].len();
-            let inputs =
-                task.blocks.iter().map(|b| walk.activations(b.source, batch)).collect::<Result<Vec<_>>>()?;
+            let inputs = task.blocks.iter().map(|b| walk.activations(b.source, batch)).collect::<Result<Vec<_>>>()?;
             let inputs: Vec<_> = inputs.iter().collect();
             let mut z = runner(&walk.forward, task.index)?.linear(walk.dev, images, &inputs)?;
             let mut host = walk.dev.download(&z)?;
@@ -220,8 +219,7 @@ impl Walk<'_> {
         let area = shape.area();
         self.each_batch(&format!("targets {}", task.name), |walk, batch| {
             let images = walk.batches[batch].len();
-            let inputs =
-                task.blocks.iter().map(|b| walk.activations(b.source, batch)).collect::<Result<Vec<_>>>()?;
+            let inputs = task.blocks.iter().map(|b| walk.activations(b.source, batch)).collect::<Result<Vec<_>>>()?;
             let inputs: Vec<_> = inputs.iter().collect();
             let z = runner(&walk.forward, task.index)?.linear(walk.dev, images, &inputs)?;
             let z = walk.dev.download(&z)?;
@@ -329,9 +327,8 @@ impl Walk<'_> {
                 bias: solved.bias.iter().map(|&b| b as f32).collect(),
                 initial: vec![if task.fires { initial as f32 } else { 0.0 }; rows],
             };
-            let synapses = self.synapses(task, rows, |row, column, shift| {
-                (w[row * n + column] * f64::from(1u32 << shift)) as f32
-            });
+            let synapses =
+                self.synapses(task, rows, |row, column, shift| (w[row * n + column] * f64::from(1u32 << shift)) as f32);
             let synapses = synapses.into_iter().map(|(s, w)| with(s, Weights::Real(w))).collect();
             return Ok(Layer { synapses, state, fires: task.fires, unit: vec![1.0; rows] });
         }
@@ -341,9 +338,7 @@ impl Walk<'_> {
             .blocks
             .iter()
             .zip(&task.columns)
-            .flat_map(|(b, c)| {
-                std::iter::repeat_n(self.spiking.nodes[b.source].peak << c.shift, c.channels * c.taps)
-            })
+            .flat_map(|(b, c)| std::iter::repeat_n(self.spiking.nodes[b.source].peak << c.shift, c.channels * c.taps))
             .collect();
         let bounds: Vec<u64> = codes
             .chunks_exact(n)

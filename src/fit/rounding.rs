@@ -28,7 +28,7 @@ pub(super) trait Rounding {
     fn descend(&self, q: &mut Quantized, hq: &mut [f64], going: &[bool]) -> Result<bool>;
 }
 
-/// On `dev` if that is a GPU whose buffers hold H, else on the CPU.
+/// On `dev` if that is a GPU whose buffers hold H and the problem is worth its latency, else on the CPU.
 ///
 /// # Errors
 /// `Work`: the device failed.
@@ -40,13 +40,16 @@ pub(super) fn on<'a>(
     let (n, m) = (task.system.n, task.system.m);
     let largest = (n * n).max(2 * m * n) as u64 * 4;
     let host = Host::new(task, cancelled);
-    if dev.is_gpu() && n > 0 && largest <= dev.max_buffer_bytes() {
+    if dev.is_gpu() && m * n * n >= DEVICE_FROM && largest <= dev.max_buffer_bytes() {
         Ok(Box::new(OnDevice::new(dev, host)?))
     } else {
         Ok(Box::new(host))
     }
 }
 
+/// Multiplications of one product with H below which a GPU's latency costs more than it brings (a depthwise layer is
+/// hundreds of tiny problems).
+const DEVICE_FROM: usize = 1 << 20;
 /// Multiplications below which a second core costs more than it brings.
 const PARALLEL_FROM: usize = 1 << 18;
 
