@@ -49,7 +49,7 @@ pub(super) fn on<'a>(
 
 /// Multiplications of one product with H below which a GPU's latency costs more than it brings (a depthwise layer is
 /// hundreds of tiny problems).
-const DEVICE_FROM: usize = 1 << 20;
+const DEVICE_FROM: usize = 1 << 19;
 /// Multiplications below which a second core costs more than it brings.
 const PARALLEL_FROM: usize = 1 << 18;
 
