@@ -187,16 +187,16 @@ impl JobArgs {
     /// Makes the files' paths absolute, so that the job can be repeated from anywhere.
     pub fn absolute(mut self) -> JobArgs {
         for file in [&mut self.model, &mut self.calibration, &mut self.test, &mut self.labels] {
-            if let Some(given) = file.as_mut().filter(|f| !is_uniform(f)) {
-                if let Ok(full) = std::fs::canonicalize(&*given) {
-                    *given = full.display().to_string();
-                }
+            if let Some(given) = file.as_mut().filter(|f| !is_uniform(f))
+                && let Ok(full) = std::fs::canonicalize(&*given)
+            {
+                *given = full.display().to_string();
             }
         }
-        if let Some(chip) = self.chip.as_mut().filter(|c| Path::new(c.as_str()).is_file()) {
-            if let Ok(full) = std::fs::canonicalize(&*chip) {
-                *chip = full.display().to_string();
-            }
+        if let Some(chip) = self.chip.as_mut().filter(|c| Path::new(c.as_str()).is_file())
+            && let Ok(full) = std::fs::canonicalize(&*chip)
+        {
+            *chip = full.display().to_string();
         }
         self
     }

@@ -137,7 +137,7 @@ impl Walk<'_> {
             .iter()
             .map(|b| {
                 let source = &self.spiking.nodes[b.source];
-                if source.shape.c % b.groups != 0 {
+                if !source.shape.c.is_multiple_of(b.groups) {
                     return Err(Error::input("", "its groups do not divide the populations that it reads"));
                 }
                 Ok(Columns {
