@@ -91,11 +91,7 @@ impl Device {
     }
 
     /// A buffer of `len` elements that `fill` writes; it finds any contents and must write them all.
-    pub fn upload_with<T: Element>(
-        &self,
-        len: usize,
-        fill: impl FnOnce(&mut [T]) -> Result<()>,
-    ) -> Result<Buffer<T>> {
+    pub fn upload_with<T: Element>(&self, len: usize, fill: impl FnOnce(&mut [T]) -> Result<()>) -> Result<Buffer<T>> {
         if self.is_gpu() {
             let mut data = vec![T::default(); len];
             fill(&mut data)?;

@@ -94,15 +94,15 @@ fn unit(layer: &Layer, z: &[f32]) -> Option<Vec<Ramp>> {
         Activation::Linear => {
             let on = hi.max(1e-6 * -lo).max(f64::MIN_POSITIVE);
             let off = (-lo).max(1e-6 * on).max(f64::MIN_POSITIVE);
-            Some(vec![
-                Ramp { start: 0.0, width: on, value: on },
-                Ramp { start: 0.0, width: -off, value: -off },
-            ])
+            Some(vec![Ramp { start: 0.0, width: on, value: on }, Ramp { start: 0.0, width: -off, value: -off }])
         }
         activation => {
             let rest = match activation {
                 // Nearly silent at the low end: all ramps rise from there.
-                Activation::Sigmoid | Activation::Softplus | Activation::Clip { .. } | Activation::HardSigmoid { .. } => lo,
+                Activation::Sigmoid
+                | Activation::Softplus
+                | Activation::Clip { .. }
+                | Activation::HardSigmoid { .. } => lo,
                 _ => 0.0f64.clamp(lo, hi),
             };
             Some(interpolate(activation, lo, rest, hi, layer.population.max(2)))
@@ -141,10 +141,8 @@ fn threshold(layer: &Layer, z: &[f32], hi: f64, top: f64) -> Option<Ramp> {
             })
             .sum()
     };
-    let theta = candidates
-        .map(|theta| (theta, error(theta)))
-        .min_by(|a, b| a.1.total_cmp(&b.1))
-        .map(|(theta, _)| theta)?;
+    let theta =
+        candidates.map(|theta| (theta, error(theta))).min_by(|a, b| a.1.total_cmp(&b.1)).map(|(theta, _)| theta)?;
     Some(Ramp { start: 0.0, width: theta, value: theta })
 }
 
@@ -176,10 +174,7 @@ fn interpolate(activation: Activation, lo: f64, rest: f64, hi: f64, count: usize
             sum += d;
         }
         knots.push(to);
-        knots
-            .windows(2)
-            .map(|k| Ramp { start: k[0], width: k[1] - k[0], value: f(k[1]) - f(k[0]) })
-            .collect()
+        knots.windows(2).map(|k| Ramp { start: k[0], width: k[1] - k[0], value: f(k[1]) - f(k[0]) }).collect()
     };
     if rest <= lo {
         return side(lo, hi, count);
