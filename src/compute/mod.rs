@@ -14,6 +14,7 @@ mod gpu;
 pub mod gram;
 mod patch;
 pub mod pool;
+pub mod response;
 pub mod solver;
 pub mod step;
 pub mod time;
