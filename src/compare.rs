@@ -80,10 +80,7 @@ pub fn compare(dev: &Device, trial: &Trial, batch_bytes: u64, watch: &dyn Watch)
     let outputs = network.output_shape().len();
     if let Some(labels) = labels {
         if labels.len() != images.len() {
-            return Err(Error::input(
-                "labels",
-                format!("{} labels for {} images", labels.len(), images.len()),
-            ));
+            return Err(Error::input("labels", format!("{} labels for {} images", labels.len(), images.len())));
         }
         if let Some(bad) = labels.iter().find(|&&l| l < 0 || l as usize >= outputs) {
             return Err(Error::input("labels", format!("{bad} is not one of the network's {outputs} outputs")));

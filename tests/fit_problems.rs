@@ -77,3 +77,17 @@ fn lenet_fc1_in_its_box() {
         assert!((straight / total - 1.0).abs() < 1e-9);
     }
 }
+
+/// A depthwise layer is hundreds of problems like this one: no overhead a problem.
+#[test]
+fn tiny_problems_are_cheap() {
+    let p = synfit::fit::Problem::from_sums(common::random(1, 50, 9, 1).sums()).unwrap();
+    let spec = Spec { grid: Some("8".parse().unwrap()), ..Spec::default() };
+    let begun = Instant::now();
+    for _ in 0..1000 {
+        solve(&Device::cpu(), &p, &spec).unwrap();
+    }
+    let each = begun.elapsed().as_secs_f64() / 1000.0;
+    println!("n 9, m 1, 8 bits: {:.0} us", 1e6 * each);
+    assert!(each < 2e-3, "{each} s");
+}

@@ -29,7 +29,8 @@ fn model() -> impl Strategy<Value = Model> {
 
 /// Ordinary currents and what may go wrong: none, negative, the rheobase, just beside it, huge.
 fn currents(seed: u64, len: usize, spread: f32) -> Vec<f32> {
-    let edges = [0.0, -0.0, 1.0, 1.000_000_1, 0.999_999_94, 0.5, 0.25, 2.0, 1e30, -1e30, f32::MAX, f32::MIN, 1e-30, -1e-3];
+    let edges =
+        [0.0, -0.0, 1.0, 1.000_000_1, 0.999_999_94, 0.5, 0.25, 2.0, 1e30, -1e30, f32::MAX, f32::MIN, 1e-30, -1e-3];
     let mut all: Vec<f32> = reals(seed, len).iter().map(|v| v * spread + 0.4 * spread).collect();
     all.iter_mut().step_by(3).zip(edges).for_each(|(to, edge)| *to = edge);
     all

@@ -79,7 +79,8 @@ pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])]) -> Resu
     let converted = began.elapsed().as_secs_f64();
     let began = Instant::now();
     let spiking = &conversion.spiking;
-    let trial = crate::compare::Trial { network: &network, spiking, images: &test, labels: labels.as_deref(), decision };
+    let trial =
+        crate::compare::Trial { network: &network, spiking, images: &test, labels: labels.as_deref(), decision };
     let record = compare(&dev, &trial, options.batch_bytes, &progress)?;
     let tested = began.elapsed().as_secs_f64();
     progress.done();
@@ -148,11 +149,8 @@ pub fn print(report: &Report, out: &Path, json: bool) -> Result<()> {
 fn summary(report: &Report) -> String {
     let test = &report.test;
     let mut parts = vec![format!("{} on {} at T = {}: ", report.network, report.chip, report.steps)];
-    match (test.ann_accuracy, test.snn_accuracy) {
-        (Some(ann), Some(snn)) => {
-            parts.push(format!("ANN accuracy {:.2} %, SNN accuracy {:.2} %, ", 100.0 * ann, 100.0 * snn));
-        }
-        _ => {}
+    if let (Some(ann), Some(snn)) = (test.ann_accuracy, test.snn_accuracy) {
+        parts.push(format!("ANN accuracy {:.2} %, SNN accuracy {:.2} %, ", 100.0 * ann, 100.0 * snn));
     }
     if let Some(agreement) = test.agreement {
         parts.push(format!("agreement {:.2} %, ", 100.0 * agreement));

@@ -187,16 +187,16 @@ impl JobArgs {
     /// Makes the files' paths absolute, so that the job can be repeated from anywhere.
     pub fn absolute(mut self) -> JobArgs {
         for file in [&mut self.model, &mut self.calibration, &mut self.test, &mut self.labels] {
-            if let Some(given) = file.as_mut().filter(|f| !is_uniform(f)) {
-                if let Ok(full) = std::fs::canonicalize(&*given) {
-                    *given = full.display().to_string();
-                }
+            if let Some(given) = file.as_mut().filter(|f| !is_uniform(f))
+                && let Ok(full) = std::fs::canonicalize(&*given)
+            {
+                *given = full.display().to_string();
             }
         }
-        if let Some(chip) = self.chip.as_mut().filter(|c| Path::new(c.as_str()).is_file()) {
-            if let Ok(full) = std::fs::canonicalize(&*chip) {
-                *chip = full.display().to_string();
-            }
+        if let Some(chip) = self.chip.as_mut().filter(|c| Path::new(c.as_str()).is_file())
+            && let Ok(full) = std::fs::canonicalize(&*chip)
+        {
+            *chip = full.display().to_string();
         }
         self
     }
@@ -246,7 +246,8 @@ impl JobArgs {
 
     /// Names the first key that is needed and missing.
     pub fn need(&self) -> Result<(&str, &str)> {
-        let missing = |key: &str| Error::input(format!("--{key}"), "is needed (or a line of that name in the job file)");
+        let missing =
+            |key: &str| Error::input(format!("--{key}"), "is needed (or a line of that name in the job file)");
         let model = self.model.as_deref().ok_or_else(|| missing("model"))?;
         let calibration = self.calibration.as_deref().ok_or_else(|| missing("calibration"))?;
         Ok((model, calibration))
@@ -329,7 +330,8 @@ fn is_uniform(source: &str) -> bool {
 
 /// `LO..HI[,LO..HI ...]`
 fn ranges_of(text: &str) -> Result<(Vec<f32>, Vec<f32>)> {
-    let wrong = || Error::input(format!("uniform:{text}"), "write uniform:LO..HI, or one such range a feature with commas");
+    let wrong =
+        || Error::input(format!("uniform:{text}"), "write uniform:LO..HI, or one such range a feature with commas");
     let mut bounds = (vec![], vec![]);
     for range in text.split(',') {
         let (lo, hi) = range.split_once("..").ok_or_else(wrong)?;

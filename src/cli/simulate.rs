@@ -53,7 +53,9 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let (model, _) = job.need()?;
     let network = network::read(std::path::Path::new(model))?;
-    if network.nodes.len() != spiking.nodes.len() || network.output_shape().c != spiking.nodes[spiking.output].decode.channels {
+    if network.nodes.len() != spiking.nodes.len()
+        || network.output_shape().c != spiking.nodes[spiking.output].decode.channels
+    {
         return Err(Error::input(args.dir.display().to_string(), format!("was not converted from {model}")));
     }
     let options = job.options(&network)?;

@@ -44,7 +44,7 @@ pub struct Args {
     #[arg(long, value_delimiter = ',', allow_hyphen_values = true, num_args = 1)]
     pub levels: Option<Vec<f64>>,
     /// Ridge in units of the mean of H's diagonal
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0, allow_hyphen_values = true)]
     pub ridge: f64,
     /// The outputs have no bias: x and t are not centred
     #[arg(long)]
@@ -58,7 +58,7 @@ pub struct Args {
     /// auto, gpu, cpu or the number of a device
     #[arg(long, default_value = "auto")]
     pub device: Choice,
-    /// Nothing but the JSON line
+    /// The result as a JSON line on standard output, as always
     #[arg(long)]
     pub json: bool,
 }

@@ -2,9 +2,8 @@
 
 /// Columns as wide as their widest cell; the first `left` columns are left-aligned, the others right-aligned.
 pub fn render(header: &[&str], rows: &[Vec<String>], left: usize) -> String {
-    let width = |i: usize| {
-        rows.iter().map(|r| r[i].chars().count()).chain([header[i].chars().count()]).max().unwrap_or(0)
-    };
+    let width =
+        |i: usize| rows.iter().map(|r| r[i].chars().count()).chain([header[i].chars().count()]).max().unwrap_or(0);
     let widths: Vec<usize> = (0..header.len()).map(width).collect();
     let line = |cells: &mut dyn Iterator<Item = &str>| -> String {
         let cells: Vec<String> = cells

@@ -88,17 +88,16 @@ pub fn count(
         return Err(Error::work("response", format!("{} elements are no images of {shape}", current.len())));
     }
     if steps as usize > MOST_STEPS || u64::from(model.max_spikes) * u64::from(steps) > MOST_SPIKES {
-        return Err(Error::work("response", format!("{steps} steps of up to {} spikes are too many", model.max_spikes)));
+        return Err(Error::work(
+            "response",
+            format!("{steps} steps of up to {} spikes are too many", model.max_spikes),
+        ));
     }
     expect_len("response: initial potential", v0, shape.c)?;
     expect_len("response: counts", counts, current.len())?;
     if let Some(gpu) = dev.gpu() {
-        let params = Params {
-            steps,
-            channels: shape.c as u32,
-            area: shape.area() as u32,
-            ..Params::of(model, current.len())
-        };
+        let params =
+            Params { steps, channels: shape.c as u32, area: shape.area() as u32, ..Params::of(model, current.len()) };
         // The shader has the currents and the values of the maps in place under one name, which is writable.
         return run(gpu, "count", params, &[Bind::Out(current.gpu()?), Bind::In(v0.gpu()?), Bind::Out(counts.gpu()?)]);
     }
@@ -132,8 +131,7 @@ pub fn continuous_rate(dev: &Device, lif: &ContinuousLif, y: &mut Buffer<f32>) -
 pub fn continuous_smooth_rate(dev: &Device, lif: &ContinuousLif, s: f64, y: &mut Buffer<f32>) -> Result<()> {
     match dev.gpu() {
         Some(gpu) => {
-            let params =
-                Params { softness: s as f32, log_softness: s.ln() as f32, ..Params::continuous(lif, y.len()) };
+            let params = Params { softness: s as f32, log_softness: s.ln() as f32, ..Params::continuous(lif, y.len()) };
             run(gpu, "lif_smooth", params, &[Bind::Out(y.gpu()?)])
         }
         None => each(y, |j| lif.smooth_rate(j, s)),

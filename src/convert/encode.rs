@@ -118,15 +118,15 @@ fn unit(layer: &Layer, z: &[f32]) -> Option<Vec<Ramp>> {
         Activation::Linear => {
             let on = hi.max(1e-6 * -lo).max(f64::MIN_POSITIVE);
             let off = (-lo).max(1e-6 * on).max(f64::MIN_POSITIVE);
-            Some(vec![
-                Ramp::new(0.0, on, on),
-                Ramp::new(0.0, -off, -off),
-            ])
+            Some(vec![Ramp::new(0.0, on, on), Ramp::new(0.0, -off, -off)])
         }
         activation => {
             let rest = match activation {
                 // Nearly silent at the low end: all ramps rise from there.
-                Activation::Sigmoid | Activation::Softplus | Activation::Clip { .. } | Activation::HardSigmoid { .. } => lo,
+                Activation::Sigmoid
+                | Activation::Softplus
+                | Activation::Clip { .. }
+                | Activation::HardSigmoid { .. } => lo,
                 _ => 0.0f64.clamp(lo, hi),
             };
             Some(interpolate(activation, lo, rest, hi, layer.population.max(2)))
@@ -168,10 +168,8 @@ fn threshold(layer: &Layer, z: &[f32], hi: f64, top: f64) -> Option<Ramp> {
             })
             .sum()
     };
-    let theta = candidates
-        .map(|theta| (theta, error(theta)))
-        .min_by(|a, b| a.1.total_cmp(&b.1))
-        .map(|(theta, _)| theta)?;
+    let theta =
+        candidates.map(|theta| (theta, error(theta))).min_by(|a, b| a.1.total_cmp(&b.1)).map(|(theta, _)| theta)?;
     Some(Ramp::new(0.0, theta, theta))
 }
 
@@ -248,10 +246,7 @@ fn interpolate(activation: Activation, lo: f64, rest: f64, hi: f64, count: usize
             sum += d;
         }
         knots.push(to);
-        knots
-            .windows(2)
-            .map(|k| Ramp::new(k[0], k[1] - k[0], f(k[1]) - f(k[0])))
-            .collect()
+        knots.windows(2).map(|k| Ramp::new(k[0], k[1] - k[0], f(k[1]) - f(k[0]))).collect()
     };
     if rest <= lo {
         return side(lo, hi, count);

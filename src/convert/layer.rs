@@ -138,7 +138,7 @@ impl Walk<'_> {
             .iter()
             .map(|b| {
                 let source = &self.spiking.nodes[b.source];
-                if source.shape.c % b.groups != 0 {
+                if !source.shape.c.is_multiple_of(b.groups) {
                     return Err(Error::input("", "its groups do not divide the populations that it reads"));
                 }
                 Ok(Columns {
@@ -161,8 +161,7 @@ impl Walk<'_> {
         let mut tape = if keep { Some(self.tapes.tape()?) } else { None };
         self.each_batch(&format!("fit {}", task.name), |walk, batch| {
             let images = walk.batches[batch].len();
-            let inputs =
-                task.blocks.iter().map(|b| walk.activations(b.source, batch)).collect::<Result<Vec<_>>>()?;
+            let inputs = task.blocks.iter().map(|b| walk.activations(b.source, batch)).collect::<Result<Vec<_>>>()?;
             let inputs: Vec<_> = inputs.iter().collect();
             let mut z = runner(&walk.forward, task.index)?.linear(walk.dev, images, &inputs)?;
             let mut host = walk.dev.download(&z)?;
@@ -220,12 +219,13 @@ impl Walk<'_> {
         let area = shape.area();
         let index: Vec<u32> = (0..shape.len()).map(|i| (i / area / population * area + i % area) as u32).collect();
         let index = self.dev.upload(&index)?;
-        let map = |f: fn(&Ramp) -> f64| self.dev.upload(&code.ramps.iter().flatten().map(|r| f(r) as f32).collect::<Vec<_>>());
+        let map = |f: fn(&Ramp) -> f64| {
+            self.dev.upload(&code.ramps.iter().flatten().map(|r| f(r) as f32).collect::<Vec<_>>())
+        };
         let (gain, offset) = (map(|r| 1.0 / r.width)?, map(|r| -r.start / r.width)?);
         self.each_batch(&format!("targets {}", task.name), |walk, batch| {
             let images = walk.batches[batch].len();
-            let inputs =
-                task.blocks.iter().map(|b| walk.activations(b.source, batch)).collect::<Result<Vec<_>>>()?;
+            let inputs = task.blocks.iter().map(|b| walk.activations(b.source, batch)).collect::<Result<Vec<_>>>()?;
             let inputs: Vec<_> = inputs.iter().collect();
             let z = runner(&walk.forward, task.index)?.linear(walk.dev, images, &inputs)?;
             let mut t = walk.dev.poisoned(images * shape.len())?;
@@ -329,9 +329,8 @@ impl Walk<'_> {
                 bias: solved.bias.iter().map(|&b| b as f32).collect(),
                 initial: vec![if task.fires { initial as f32 } else { 0.0 }; rows],
             };
-            let synapses = self.synapses(task, rows, |row, column, shift| {
-                (w[row * n + column] * f64::from(1u32 << shift)) as f32
-            });
+            let synapses =
+                self.synapses(task, rows, |row, column, shift| (w[row * n + column] * f64::from(1u32 << shift)) as f32);
             let synapses = synapses.into_iter().map(|(s, w)| with(s, Weights::Real(w))).collect();
             return Ok(Layer { synapses, state, fires: task.fires, unit: vec![1.0; rows] });
         }
@@ -341,9 +340,7 @@ impl Walk<'_> {
             .blocks
             .iter()
             .zip(&task.columns)
-            .flat_map(|(b, c)| {
-                std::iter::repeat_n(self.spiking.nodes[b.source].peak << c.shift, c.channels * c.taps)
-            })
+            .flat_map(|(b, c)| std::iter::repeat_n(self.spiking.nodes[b.source].peak << c.shift, c.channels * c.taps))
             .collect();
         let bounds: Vec<u64> = codes
             .chunks_exact(n)

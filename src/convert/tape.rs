@@ -90,9 +90,11 @@ fn pack(steps: usize, counts: &[i32]) -> Vec<u8> {
     };
     let per_word = (32 / bits) as usize;
     let mut words = vec![steps as u32, counts.len() as u32, bits];
-    words.par_extend(counts.par_chunks(per_word).with_min_len(PIECE).map(|chunk| {
-        chunk.iter().enumerate().fold(0u32, |word, (i, &c)| word | (c as u32) << (i as u32 * bits % 32))
-    }));
+    words.par_extend(
+        counts.par_chunks(per_word).with_min_len(PIECE).map(|chunk| {
+            chunk.iter().enumerate().fold(0u32, |word, (i, &c)| word | (c as u32) << (i as u32 * bits % 32))
+        }),
+    );
     bytemuck::cast_slice(&words).to_vec()
 }
 

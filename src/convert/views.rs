@@ -42,12 +42,7 @@ pub fn view(spiking: &SpikingNetwork, node: &Node) -> Result<SpikingNode> {
             if from.decode.gain.iter().any(|&g| g < 0.0) {
                 return refuse("a maximum over on/off populations has no rate winner; pool before the activation");
             }
-            (
-                SpikingOp::MaxPool { source: *source, window: *window },
-                from.decode.clone(),
-                from.peak,
-                from.constant,
-            )
+            (SpikingOp::MaxPool { source: *source, window: *window }, from.decode.clone(), from.peak, from.constant)
         }
         Op::Concat { sources } => {
             let mut decode = Decode { channels: 0, origin: vec![], gain: vec![], base: vec![] };

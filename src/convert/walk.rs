@@ -206,7 +206,9 @@ fn batches(dev: &Device, network: &Network, images: usize, options: &Options) ->
     let mut size = images as u64;
     for node in &network.nodes[1..] {
         let neurons = match node.op {
-            Op::Neurons { activation, .. } => node.shape.len() as u64 * views::population(activation, options.population),
+            Op::Neurons { activation, .. } => {
+                node.shape.len() as u64 * views::population(activation, options.population)
+            }
             _ => node.shape.len() as u64,
         };
         let sources: u64 = node.sources().iter().map(|&s| network.nodes[s].shape.len() as u64).sum();

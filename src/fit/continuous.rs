@@ -11,6 +11,7 @@ use super::polish::Row;
 use super::solve::Method;
 use super::stepper::{self, Stepper};
 use super::system::System;
+use crate::compute::Device;
 use crate::compute::solver::dense;
 use crate::error::{Error, Result};
 
@@ -29,6 +30,8 @@ pub(super) struct Boxed {
     /// m: proven lower bound of each row's objective.
     pub bound: Vec<f64>,
     pub iterations: usize,
+    /// Whether every row got within the tolerance.
+    pub certified: bool,
 }
 
 /// The box problem of the rows that are still open, scaled.
@@ -55,8 +58,9 @@ pub(super) struct Batch {
 /// Solves every row to a relative gap of `tolerance`, or as near as `most` iterations come. Rows that are done leave the
 /// batch, so that slow ones do not hold the others up.
 ///
-/// `lower` and `upper`: m x n over live inputs.
+/// `lower` and `upper`: m x n over live inputs. First-order iterations run on `dev`.
 pub(super) fn solve(
+    dev: &Device,
     system: &System,
     (lower, upper): (&[f64], &[f64]),
     method: Method,
@@ -64,7 +68,7 @@ pub(super) fn solve(
     cancelled: &(dyn Fn() -> bool + Sync),
 ) -> Result<Boxed> {
     let (n, m) = (system.n, system.m);
-    let mut found = Boxed { w: system.free.clone(), bound: system.rest.clone(), iterations: 0 };
+    let mut found = Boxed { w: system.free.clone(), bound: system.rest.clone(), iterations: 0, certified: true };
     let touched = |o: &usize| (o * n..(o + 1) * n).any(|i| system.free[i] < lower[i] || system.free[i] > upper[i]);
     let rows: Vec<usize> = (0..m).filter(touched).collect();
     if rows.is_empty() {
@@ -75,36 +79,53 @@ pub(super) fn solve(
     let mut w = batch.clipped();
     let mut state = batch.certify(&w);
     let mut first_order: Option<Box<dyn Stepper>> = None;
-    // the methods by name are first-order ones: they run before any polish
-    let mut next_polish = if method == Method::Admm || method == Method::Gradient { FIRST_POLISH } else { 0 };
+    // The methods by name are first-order ones: they run before any polish.
+    let by_name = method == Method::Admm || method == Method::Gradient;
+    let mut next_polish = if by_name { FIRST_POLISH } else { 0 };
     loop {
+        if cancelled() {
+            return Err(Error::interrupted());
+        }
         let last = found.iterations >= most;
         let all = last || found.iterations >= next_polish;
         next_polish = if all { (2 * next_polish).max(FIRST_POLISH) } else { next_polish };
-        batch.polish(&mut w, &mut state, tolerance, if all { f64::INFINITY } else { HAND_OVER });
+        let near = if all { f64::INFINITY } else { HAND_OVER };
+        if all || found.iterations > 0 {
+            batch.polish(&mut w, &mut state, tolerance, near);
+        }
         let open: Vec<usize> = (0..batch.rows.len()).filter(|&r| !last && !state[r].within(tolerance)).collect();
         if open.len() < batch.rows.len() {
             for (r, &o) in batch.rows.iter().enumerate() {
                 gap[o] = state[r].gap;
-                for k in o * n..(o + 1) * n {
-                    found.w[k] = (w[r * n + k - o * n] / system.unit[k - o * n]).max(lower[k]).min(upper[k]);
+                found.certified &= !last || state[r].within(tolerance);
+                for k in 0..n {
+                    let (from, to) = (r * n + k, o * n + k);
+                    // scaling back must not take a weight off its bound
+                    found.w[to] = if w[from] == batch.lower[from] {
+                        lower[to]
+                    } else if w[from] == batch.upper[from] {
+                        upper[to]
+                    } else {
+                        (w[from] / system.unit[k]).max(lower[to]).min(upper[to])
+                    };
                 }
             }
             batch.keep(&open);
             keep(&mut w, &open, n);
             state = open.iter().map(|&r| state[r]).collect();
             if let Some(stepper) = &mut first_order {
-                stepper.keep(&open);
+                stepper.keep(&batch, &open)?;
             }
         }
         if open.is_empty() {
             break;
         }
-        if cancelled() {
-            return Err(Error::interrupted());
-        }
         let steps = CHECK.min(most - found.iterations);
-        let point = first_order.get_or_insert_with(|| stepper::start(&batch, method, &w)).run(&batch, steps);
+        let stepper = match &mut first_order {
+            Some(stepper) => stepper,
+            none => none.insert(stepper::start(dev, &batch, method, &w)?),
+        };
+        let point = stepper.run(&batch, steps)?;
         found.iterations += steps;
         for (r, now) in batch.certify(&point).into_iter().enumerate() {
             if now.gap < state[r].gap {
@@ -211,10 +232,10 @@ impl Batch {
         }
     }
 
-    /// Polishes the rows that are within `near` of their optimum, but not within `tolerance`; keeps what is better.
+    /// Polishes the rows that are within `near` of their optimum, but not far within `tolerance`; keeps what is better.
     fn polish(&self, w: &mut [f64], state: &mut [Certificate], tolerance: f64, near: f64) {
         w.par_chunks_exact_mut(self.n).zip(state.par_iter_mut()).enumerate().for_each(|(r, (w, state))| {
-            if state.polished || state.within(tolerance) || !state.within(near) {
+            if state.polished || state.within(1e-4 * tolerance) || !state.within(near) {
                 return;
             }
             state.polished = true;

@@ -51,7 +51,7 @@ impl Problem {
     pub fn from_sums(sums: Sums<'_>) -> Result<Self> {
         let Sums { h, b, x, t, tt, count } = sums;
         let (n, m) = (x.len(), t.len());
-        if !(count > 0.0) {
+        if count <= 0.0 || count.is_nan() {
             return Err(Error::work("layer problem", "there are no samples"));
         }
         let mut problem =
@@ -60,14 +60,9 @@ impl Problem {
         if x.iter().chain(t).any(|v| !v.is_finite()) {
             return Err(Error::work("layer problem", "the sums hold NaN or infinity"));
         }
-        for i in 0..n {
-            for j in 0..n {
-                problem.h[i * n + j] -= x[i] * x[j] / count;
-            }
-        }
-        for o in 0..m {
-            for i in 0..n {
-                problem.b[o * n + i] -= t[o] * x[i] / count;
+        for (all, left) in [(&mut problem.h, x), (&mut problem.b, t)] {
+            for (row, a) in all.chunks_exact_mut(n.max(1)).zip(left) {
+                row.iter_mut().zip(x).for_each(|(v, b)| *v -= a * b / count);
             }
         }
         problem.tt = Some(tt.iter().zip(t).map(|(tt, t)| (tt - t * t / count).max(0.0)).collect());

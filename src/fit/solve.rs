@@ -6,7 +6,7 @@ use super::bounds::Bounds;
 use super::continuous;
 use super::problem::Problem;
 use super::quantize::{Quantized, Task};
-use super::rounding::Host;
+use super::rounding;
 use super::system::System;
 use crate::chip::{Grid, ScaleOwner};
 use crate::compute::Device;
@@ -136,6 +136,19 @@ pub struct Solution {
 
 /// Solves a layer problem. See `solve_with`.
 ///
+/// ```
+/// use synfit::compute::Device;
+/// use synfit::fit::{Problem, Spec, solve};
+///
+/// // two inputs, one output; H and B of centred samples
+/// let problem = Problem::from_gram(2, 1, vec![2.0, 0.5, 0.5, 1.0], vec![1.0, -0.5])?;
+/// let spec = Spec { grid: Some("8".parse()?), ..Spec::default() };
+/// let solution = solve(&Device::cpu(), &problem, &spec)?;
+/// assert_eq!(solution.codes.unwrap().len(), 2);
+/// assert!(solution.objective.grid[0] < 1e-4);
+/// # Ok::<(), synfit::Error>(())
+/// ```
+///
 /// # Errors
 /// As `solve_with`.
 pub fn solve(dev: &Device, problem: &Problem, spec: &Spec) -> Result<Solution> {
@@ -148,7 +161,7 @@ pub fn solve(dev: &Device, problem: &Problem, spec: &Spec) -> Result<Solution> {
 /// `Input`: bounds that do not fit the problem or cross, a bad grid, a method that does not suit, a box that holds no
 /// level, an h that is no Gram matrix. `Work`: a malformed problem. `Interrupted`: cancelled.
 pub fn solve_with(
-    _dev: &Device,
+    dev: &Device,
     problem: &Problem,
     spec: &Spec,
     cancelled: &(dyn Fn() -> bool + Sync),
@@ -162,19 +175,24 @@ pub fn solve_with(
     let bounds = boxed.then(|| (system.gather(lower), system.gather(upper)));
     let bounds = bounds.as_ref().map(|(l, u)| (l.as_slice(), u.as_slice()));
 
+    let mut note = None;
     let mut iterations = 0;
     let (fit, bound) = match bounds {
         None => (system.free.clone(), system.rest.clone()),
         Some(bounds) => {
             let limits = (spec.tolerance, spec.max_iterations);
-            let found = continuous::solve(&system, bounds, spec.method, limits, cancelled)?;
+            let mut found = continuous::solve(dev, &system, bounds, spec.method, limits, cancelled)?;
+            if dev.is_gpu() && !found.certified {
+                note = Some(format!("{} missed the certificate; solved again on the CPU", dev.info().name));
+                found = continuous::solve(&Device::cpu(), &system, bounds, spec.method, limits, cancelled)?;
+            }
             iterations = found.iterations;
             (found.w, found.bound)
         }
     };
     let fit_objective = system.objectives(&fit);
     let fixed = spec.scale.as_ref().map(|s| if s.len() == 1 { vec![s[0]; m] } else { s.clone() });
-    let mut rest = Rest { problem, system: &system, lower: &lower, upper: &upper };
+    let rest = Rest { problem, system: &system, lower: &lower, upper: &upper };
     let (w, codes, scale, rtn, stored) = match &spec.grid {
         None => {
             let clipped: Vec<f64> = match bounds {
@@ -186,10 +204,11 @@ pub fn solve_with(
         Some(grid) => {
             let task = Task { system: &system, grid, owner: spec.owner, fixed: fixed.as_deref(), bounds };
             let nearest = task.nearest();
+            let rounding = rounding::on(dev, task, cancelled)?;
             let found = match spec.method {
                 Method::Rtn => nearest.clone(),
-                Method::Feedback => task.feedback(&Host::new(task, cancelled))?,
-                _ => task.descent(&Host::new(task, cancelled))?,
+                Method::Feedback => task.feedback(rounding.as_ref())?,
+                _ => task.descent(rounding.as_ref())?,
             };
             if let Some(o) = task.outside(&found) {
                 return Err(Error::input(
@@ -215,19 +234,7 @@ pub fn solve_with(
         (None, false) => Status::IterationLimit,
     };
     let free = rest.spread(&system.free);
-    Ok(Solution {
-        w,
-        codes,
-        scale,
-        free,
-        objective,
-        status,
-        iterations,
-        gap,
-        worst_gap,
-        damping: system.damping,
-        note: None,
-    })
+    Ok(Solution { w, codes, scale, free, objective, status, iterations, gap, worst_gap, damping: system.damping, note })
 }
 
 /// Levels times scales (m x n).
@@ -259,7 +266,7 @@ struct Rest<'a> {
 
 impl Rest<'_> {
     /// Continuous weights of all inputs; dead ones get the prior, within the box.
-    fn spread(&mut self, w: &[f64]) -> Vec<f64> {
+    fn spread(&self, w: &[f64]) -> Vec<f64> {
         let (n, live) = (self.problem.n, self.system.n);
         let mut all = self.dead(|v, o, i| v.max((self.lower)(o, i)).min((self.upper)(o, i)));
         for (at, w) in w.iter().enumerate() {
@@ -269,7 +276,7 @@ impl Rest<'_> {
     }
 
     /// Stored weights and codes of all inputs; dead ones get the level nearest to the prior.
-    fn store(&mut self, grid: &Grid, q: &Quantized) -> (Vec<f64>, Vec<i32>) {
+    fn store(&self, grid: &Grid, q: &Quantized) -> (Vec<f64>, Vec<i32>) {
         let (n, live) = (self.problem.n, self.system.n);
         let steps = Steps::<f64>::of(grid);
         let mut levels = self.dead(|v, o, i| {
@@ -318,7 +325,7 @@ fn check(problem: &Problem, spec: &Spec) -> Result<()> {
             return Err(Error::input("scale", "the layer owns the scale, but the rows have several"));
         }
     }
-    if !(spec.tolerance > 0.0) {
+    if spec.tolerance <= 0.0 || spec.tolerance.is_nan() {
         return Err(Error::input("tolerance", format!("{} is not positive", spec.tolerance)));
     }
     Ok(())

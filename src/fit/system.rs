@@ -11,8 +11,8 @@ use crate::error::{Error, Result};
 const DEAD: f64 = 1e-28;
 /// A smaller pivot of the unit-diagonal H is rounding error.
 const LEAST_PIVOT: f64 = 1e-12;
-/// The ladder's first and last rung, in units of the unit-diagonal H.
-const DAMPING: (f64, f64) = (1e-11, 1.0);
+/// The ladder's first rung, and where it ends, in units of the unit-diagonal H: rounding noise never needs so much.
+const DAMPING: (f64, f64) = (1e-11, 0.05);
 
 /// The problem over live inputs, sorted by rising H_ii (the error feedback starts at the last).
 ///

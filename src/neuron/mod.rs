@@ -46,12 +46,10 @@ fn one() -> u32 {
 
 impl Model {
     /// Integrate-and-fire with soft reset, one spike a step: the default of most converters.
-    pub const IF: Model =
-        Model { decay: 0.0, reset: Reset::Subtract, refractory: 0, max_spikes: 1, strict: false };
+    pub const IF: Model = Model { decay: 0.0, reset: Reset::Subtract, refractory: 0, max_spikes: 1, strict: false };
 
     /// Leaky integrate-and-fire with reset to zero; time constant of 20 steps.
-    pub const LIF: Model =
-        Model { decay: 0.951_229_4, reset: Reset::Zero, refractory: 0, max_spikes: 1, strict: true };
+    pub const LIF: Model = Model { decay: 0.951_229_4, reset: Reset::Zero, refractory: 0, max_spikes: 1, strict: true };
 
     /// The models that `--neuron` knows by name.
     pub fn named(name: &str) -> Result<Model> {

@@ -104,7 +104,11 @@ fn activity(out: &mut String, report: &Report) {
     let layers = &report.test.layers;
     let (left, width, row) = (220.0, 560.0, 18.0);
     let most = layers.iter().map(|l| l.spikes_per_image).fold(1.0, f64::max);
-    let _ = write!(out, "<svg viewBox='0 0 900 {}' role=img aria-label='spikes by layer'>", row * layers.len() as f64 + 4.0);
+    let _ = write!(
+        out,
+        "<svg viewBox='0 0 900 {}' role=img aria-label='spikes by layer'>",
+        row * layers.len() as f64 + 4.0
+    );
     for (i, l) in layers.iter().enumerate() {
         let y = row * i as f64;
         let w = width * l.spikes_per_image / most;

@@ -149,12 +149,24 @@ pub enum SpikingOp {
     Input,
     Neurons(Layer),
     /// Spike sums: sum over the window times `weight[y * w + x]` (average pooling; the divisor is in the decode gain).
-    SumPool { source: usize, window: Window, weight: Vec<u32> },
+    SumPool {
+        source: usize,
+        window: Window,
+        weight: Vec<u32>,
+    },
     /// The train of the window's rate winner.
-    MaxPool { source: usize, window: Window },
-    Concat { sources: Vec<usize> },
+    MaxPool {
+        source: usize,
+        window: Window,
+    },
+    Concat {
+        sources: Vec<usize>,
+    },
     /// As `network::Op::Gather`, over the spiking channels.
-    Gather { source: usize, index: Vec<u32> },
+    Gather {
+        source: usize,
+        index: Vec<u32>,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -175,7 +187,9 @@ impl SpikingNode {
         match &self.op {
             SpikingOp::Input => vec![],
             SpikingOp::Neurons(layer) => layer.synapses.iter().map(|s| s.source).collect(),
-            SpikingOp::SumPool { source, .. } | SpikingOp::MaxPool { source, .. } | SpikingOp::Gather { source, .. } => {
+            SpikingOp::SumPool { source, .. }
+            | SpikingOp::MaxPool { source, .. }
+            | SpikingOp::Gather { source, .. } => {
                 vec![*source]
             }
             SpikingOp::Concat { sources } => sources.clone(),

@@ -50,7 +50,8 @@ impl Responder {
             .collect::<Result<_>>()?;
         let steps = f64::from(net.steps);
         let scale: Vec<f32> = layer.unit.iter().map(|u| (u / steps) as f32).collect();
-        let units = |v: &[i32]| -> Vec<f32> { v.iter().zip(&layer.unit).map(|(&v, u)| (f64::from(v) * u) as f32).collect() };
+        let units =
+            |v: &[i32]| -> Vec<f32> { v.iter().zip(&layer.unit).map(|(&v, u)| (f64::from(v) * u) as f32).collect() };
         let (bias, initial) = match &layer.state {
             State::Integer { bias, initial, .. } => (units(bias), units(initial)),
             State::Real { bias, initial } => (bias.clone(), initial.clone()),

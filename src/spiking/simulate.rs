@@ -100,7 +100,12 @@ enum Parameters {
         threshold: Buffer<i32>,
         initial: Buffer<i32>,
     },
-    Real { weights: Vec<Buffer<f32>>, bias: Buffer<f32>, threshold: Buffer<f32>, initial: Buffer<f32> },
+    Real {
+        weights: Vec<Buffer<f32>>,
+        bias: Buffer<f32>,
+        threshold: Buffer<f32>,
+        initial: Buffer<f32>,
+    },
 }
 
 impl Runner {
@@ -234,11 +239,8 @@ impl LayerRunner {
                 }
             }
         };
-        let model = if layered {
-            Model { max_spikes: net.model.max_spikes * net.steps, ..net.model }
-        } else {
-            net.model
-        };
+        let model =
+            if layered { Model { max_spikes: net.model.max_spikes * net.steps, ..net.model } } else { net.model };
         Ok(Self {
             model,
             steps: if layered { 1 } else { net.steps as usize },
@@ -397,7 +399,11 @@ fn decoded(node: &SpikingNode, rates: &[f32]) -> Vec<f32> {
 impl FanOut {
     fn operations(&self, totals: &[f32]) -> u64 {
         let area = self.synapses.len();
-        totals.chunks_exact(area).flat_map(|p| p.iter().zip(&self.synapses)).map(|(&n, &f)| n as u64 * u64::from(f)).sum()
+        totals
+            .chunks_exact(area)
+            .flat_map(|p| p.iter().zip(&self.synapses))
+            .map(|(&n, &f)| n as u64 * u64::from(f))
+            .sum()
     }
 }
 

@@ -304,6 +304,7 @@ def refusals():
     add("pad_value", "pads with the value 1", [("Pad", ["x", "p", "v"], y, {})], consts={"p": i64(0, 0, 1, 1, 0, 0, 1, 1), "v": np.float32(1)})
     add("pad_huge", "(Pad)", [("Pad", ["x", "p"], y, {})], consts={"p": i64(0, 0, 2**62, 0, 0, 0, 2**62, 0)})
     add("slice_empty", "leaves nothing", [("Slice", ["x", "a", "a"], y, {})], consts={"a": i64(1)})
+    add("slice_twice", "names axis 3 twice", [("Slice", ["x", "a", "b", "c"], y, {})], consts={"a": i64(1, 1), "b": i64(3, 3), "c": i64(-1, 3)})
     add("axis", "axis 7", [("Concat", ["x", "x"], y, {"axis": 7})])
     add("expand_huge", "too large", [("Expand", ["x", "s"], y, {})], consts={"s": i64(2**40, 3, 6, 6)})
     add("filled_huge", "too large", [("ConstantOfShape", ["s"], ["a"], {}), ("Add", ["x", "a"], y, {})], consts={"s": i64(2**31, 2**31)})

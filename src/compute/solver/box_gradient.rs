@@ -10,6 +10,13 @@
 use faer::Par;
 
 use super::{Real, dense};
+use crate::compute::buffer::{Buffer, expect_len};
+use crate::compute::device::Device;
+use crate::compute::gpu::{Bind, Dispatch, Shader};
+use crate::error::Result;
+
+const SHADER: Shader =
+    Shader { name: "solver/box_gradient.wgsl", source: include_str!("../../../shaders/solver/box_gradient.wgsl") };
 
 /// The iteration's state.
 #[derive(Debug, Clone)]
@@ -43,28 +50,106 @@ pub fn start<T: Real>(n: usize, w: Vec<T>) -> State<T> {
 /// Runs `count` iterations.
 pub fn twin<T: Real>(data: Data<'_, T>, state: &mut State<T>, count: usize, par: Par) {
     let n = data.n;
-    let m = data.b.len() / n.max(1);
+    if n == 0 {
+        return;
+    }
+    let m = data.b.len() / n;
     let one = T::of(1.0);
     let mut next = vec![T::default(); m * n];
     for _ in 0..count {
         dense::product(&mut next, false, &state.y, data.h, (m, n, n), par);
-        for o in 0..m {
+        let rows = next.chunks_exact_mut(n).zip(state.w.chunks_exact(n)).zip(state.y.chunks_exact_mut(n));
+        for (o, ((next, w), y)) in rows.enumerate().take(m) {
             let mut uphill = T::default();
-            for i in o * n..(o + 1) * n {
-                let step = state.y[i] - data.step * (next[i] - data.b[i]);
-                next[i] = step.most(data.lower[i]).least(data.upper[i]);
-                uphill += (state.y[i] - next[i]) * (next[i] - state.w[i]);
+            for (i, next) in next.iter_mut().enumerate() {
+                let at = o * n + i;
+                let step = y[i] - data.step * (*next - data.b[at]);
+                *next = step.most(data.lower[at]).least(data.upper[at]);
+                uphill += (y[i] - *next) * (*next - w[i]);
             }
             let t = if uphill > T::default() { one } else { state.t[o] };
             let t_next = (one + T::of((one + T::of(4.0) * t * t).to_f64().sqrt())) / T::of(2.0);
             let momentum = (t - one) / t_next;
             state.t[o] = t_next;
-            for i in o * n..(o + 1) * n {
-                state.y[i] = next[i] + momentum * (next[i] - state.w[i]);
+            for ((y, next), w) in y.iter_mut().zip(next.iter()).zip(w) {
+                *y = *next + momentum * (*next - *w);
             }
         }
         std::mem::swap(&mut state.w, &mut next);
     }
+}
+
+/// `Data` on a device: m rows of n.
+#[derive(Debug, Clone, Copy)]
+pub struct Inputs<'a> {
+    pub n: usize,
+    pub m: usize,
+    pub h: &'a Buffer<f32>,
+    pub b: &'a Buffer<f32>,
+    /// 2 x m x n: lower bounds, then upper ones.
+    pub bounds: &'a Buffer<f32>,
+    pub step: f32,
+}
+
+/// `State` on a device.
+#[derive(Debug)]
+pub struct Buffers {
+    pub w: Buffer<f32>,
+    pub y: Buffer<f32>,
+    pub t: Buffer<f32>,
+    /// m x n: scratch.
+    pub next: Buffer<f32>,
+}
+
+/// Runs `count` iterations.
+///
+/// # Errors
+/// `Work`: lengths that do not agree, or the device failed.
+pub fn box_gradient(dev: &Device, inputs: &Inputs<'_>, state: &mut Buffers, count: usize) -> Result<()> {
+    let Inputs { n, m, h, b, bounds, step } = *inputs;
+    expect_len("box_gradient: h", h, n * n)?;
+    expect_len("box_gradient: bounds", bounds, 2 * m * n)?;
+    expect_len("box_gradient: t", &state.t, m)?;
+    for buffer in [b, &state.w, &state.y, &state.next] {
+        expect_len("box_gradient: state", buffer, m * n)?;
+    }
+    if n == 0 || m == 0 {
+        return Ok(());
+    }
+    let Some(gpu) = dev.gpu() else {
+        let (lower, upper) = bounds.host()?.split_at(m * n);
+        let data = Data { n, b: b.host()?, lower, upper, h: h.host()?, step };
+        let mut host = State { w: state.w.host()?.to_vec(), y: state.y.host()?.to_vec(), t: state.t.host()?.to_vec() };
+        twin(data, &mut host, count, dense::par(m * n * n));
+        dev.write(&mut state.w, 0, &host.w)?;
+        dev.write(&mut state.y, 0, &host.y)?;
+        return dev.write(&mut state.t, 0, &host.t);
+    };
+    let buffers = [
+        Bind::In(h.gpu()?),
+        Bind::In(b.gpu()?),
+        Bind::In(bounds.gpu()?),
+        Bind::Out(state.y.gpu()?),
+        Bind::Out(state.next.gpu()?),
+        Bind::Out(state.w.gpu()?),
+        Bind::Out(state.t.gpu()?),
+    ];
+    for _ in 0..count {
+        for (entry, groups) in [("descend", m.div_ceil(64) * n.div_ceil(64)), ("momentum", m)] {
+            gpu.run(
+                &Dispatch {
+                    shader: SHADER,
+                    entry,
+                    scalar: "f32",
+                    constants: &[],
+                    params: [m as u32, n as u32, step.to_bits(), 0],
+                    groups: groups as u64,
+                },
+                &buffers,
+            )?;
+        }
+    }
+    Ok(())
 }
 
 /// An upper bound of the largest eigenvalue of `h` (n x n, symmetric): 1.02 times what power iteration finds, and no
@@ -77,7 +162,7 @@ pub fn largest_eigenvalue(h: &[f64], n: usize) -> f64 {
     for _ in 0..60 {
         let next: Vec<f64> = h.chunks_exact(n.max(1)).map(|row| dense::dot(row, &v)).collect();
         value = dense::dot(&next, &next).sqrt();
-        if !(value > 0.0) {
+        if value <= 0.0 || value.is_nan() {
             break;
         }
         v = next.iter().map(|x| x / value).collect();

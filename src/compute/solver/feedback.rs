@@ -7,7 +7,17 @@
 //!
 //! Work is cut into *lanes*: one row of W rounded with one scale. A lane costs n^2 / 2 multiplications.
 
+use rayon::prelude::*;
+
+use super::steps::columns_a_dispatch;
 use super::{Real, Steps};
+use crate::compute::buffer::{Buffer, expect_len};
+use crate::compute::device::Device;
+use crate::compute::gpu::{Bind, Dispatch, Shader};
+use crate::error::{Error, Result};
+
+const SHADER: Shader =
+    Shader { name: "solver/feedback.wgsl", source: include_str!("../../../shaders/solver/feedback.wgsl") };
 
 /// Lanes that the twin carries at once: one pass over L serves them all.
 pub const LANES: usize = 8;
@@ -95,4 +105,107 @@ fn pass_on<T: Real>(acc: &mut [[T; LANES]], error: &[[T; LANES]], unit: impl Fn(
         }
         *acc = sum;
     }
+}
+
+/// The problem that a batch of lanes rounds: `rows` rows of `n` columns.
+#[derive(Debug, Clone, Copy)]
+pub struct Inputs<'a> {
+    pub n: usize,
+    pub rows: usize,
+    /// n x n by rows: L_ji / L_ii below the diagonal, L_ii on it; the rest is not read.
+    pub unit: &'a Buffer<f32>,
+    /// rows x n.
+    pub w: &'a Buffer<f32>,
+    /// 2 x rows x n: lower bounds, then upper ones.
+    pub bounds: Option<&'a Buffer<f32>>,
+}
+
+/// Rounds lane by lane: lane l is row `lane_rows[l]` with `scales[l]`. `q` (lanes x n) receives the levels, `cost`
+/// (lanes) d H d^T; beyond 3e38 if a column's bounds hold no level.
+///
+/// # Errors
+/// `Work`: lengths that do not agree, or the device failed.
+pub fn feedback(
+    dev: &Device,
+    inputs: &Inputs<'_>,
+    steps: &Steps<f32>,
+    (lane_rows, scales): (&Buffer<u32>, &Buffer<f32>),
+    q: &mut Buffer<f32>,
+    cost: &mut Buffer<f32>,
+) -> Result<()> {
+    let Inputs { n, rows, unit, w, bounds } = *inputs;
+    let lanes = scales.len();
+    expect_len("feedback: unit", unit, n * n)?;
+    expect_len("feedback: w", w, rows * n)?;
+    if let Some(bounds) = bounds {
+        expect_len("feedback: bounds", bounds, 2 * rows * n)?;
+    }
+    expect_len("feedback: lanes", lane_rows, lanes)?;
+    expect_len("feedback: q", q, lanes * n)?;
+    expect_len("feedback: cost", cost, lanes)?;
+    if n == 0 || rows == 0 || lanes == 0 {
+        return Ok(());
+    }
+    let Some(gpu) = dev.gpu() else {
+        return on_host(inputs, steps, (lane_rows.host()?, scales.host()?), q.host_mut()?, cost.host_mut()?);
+    };
+    dev.fill(q, 0.0)?;
+    dev.fill(cost, 0.0)?;
+    let levels = dev.upload(steps.list())?;
+    let mut first = n;
+    while first > 0 {
+        let to = first.saturating_sub(columns_a_dispatch(n));
+        let [a, b, c, d] = steps.params();
+        let counts = [n, lanes, rows, usize::from(bounds.is_some()), first, to].map(|v| v as u32);
+        let params: [u32; 10] = [a, b, c, d, counts[0], counts[1], counts[2], counts[3], counts[4], counts[5]];
+        gpu.run(
+            &Dispatch {
+                shader: SHADER,
+                entry: "round_columns",
+                scalar: "f32",
+                constants: &[],
+                params,
+                groups: lanes as u64,
+            },
+            &[
+                Bind::In(unit.gpu()?),
+                Bind::In(w.gpu()?),
+                Bind::In(lane_rows.gpu()?),
+                Bind::In(scales.gpu()?),
+                Bind::In(bounds.unwrap_or(w).gpu()?),
+                Bind::In(levels.gpu()?),
+                Bind::Out(q.gpu()?),
+                Bind::Out(cost.gpu()?),
+            ],
+        )?;
+        first = to;
+    }
+    Ok(())
+}
+
+fn on_host(
+    inputs: &Inputs<'_>,
+    steps: &Steps<f32>,
+    (lane_rows, scales): (&[u32], &[f32]),
+    q: &mut [f32],
+    cost: &mut [f32],
+) -> Result<()> {
+    let (n, rows, unit, w) = (inputs.n, inputs.rows, inputs.unit.host()?, inputs.w.host()?);
+    if let Some(bad) = lane_rows.iter().find(|r| **r as usize >= rows) {
+        return Err(Error::work("feedback", format!("row {bad} of {rows}")));
+    }
+    let bounds = inputs.bounds.map(Buffer::host).transpose()?.map(|b| b.split_at(rows * n));
+    let diagonal: Vec<f32> = (0..n).map(|i| unit[i * n + i]).collect();
+    let factor = Factor { unit, diagonal: &diagonal };
+    let work = lane_rows.par_chunks(LANES).zip(scales.par_chunks(LANES));
+    work.zip(q.par_chunks_mut(LANES * n)).zip(cost.par_chunks_mut(LANES)).for_each(|(((rows, scales), q), cost)| {
+        let lane = |(row, scale): (&u32, &f32)| {
+            let at = *row as usize * n..(*row as usize + 1) * n;
+            (Row { w: &w[at.clone()], bounds: bounds.map(|(l, u)| (&l[at.clone()], &u[at.clone()])) }, *scale)
+        };
+        let lanes: Vec<_> = rows.iter().zip(scales).map(lane).collect();
+        let found = twin(factor, steps, &lanes, Some(q));
+        cost.iter_mut().zip(found).for_each(|(to, from)| *to = from.min(3.4e38));
+    });
+    Ok(())
 }

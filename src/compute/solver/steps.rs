@@ -71,3 +71,28 @@ impl<T: Real> Steps<T> {
         }
     }
 }
+
+impl Steps<f32> {
+    /// `Grid` of shaders/shared/levels.wgsl, as bits.
+    pub(super) fn params(&self) -> [u32; 4] {
+        match self {
+            Steps::Regular { low, high, step } => [low.to_bits(), high.to_bits(), step.to_bits(), 0],
+            Steps::List(list) => [0, 0, 1.0f32.to_bits(), list.len() as u32],
+        }
+    }
+
+    /// The list that the shader searches; one unread entry for a regular grid, as a binding cannot be empty.
+    pub(super) fn list(&self) -> &[f32] {
+        match self {
+            Steps::Regular { .. } => &[0.0],
+            Steps::List(list) => list,
+        }
+    }
+}
+
+/// Columns that one dispatch may go through when each costs an invocation of 64 a pass over n entries and a search:
+/// some drivers end loops after 65,535 iterations without a word.
+pub(super) fn columns_a_dispatch(n: usize) -> usize {
+    const MOST_ITERATIONS: usize = 30_000;
+    (MOST_ITERATIONS / (n.div_ceil(64) + 52)).max(1)
+}

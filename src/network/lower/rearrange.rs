@@ -217,7 +217,11 @@ fn slice(args: &Args) -> Result<Value> {
     }
     let mut cuts = Vec::with_capacity(starts.len());
     for (i, &axis) in axes.iter().enumerate() {
-        cuts.push(Cut { axis: args.axis(axis, rank)?, start: starts[i], end: ends[i], step: steps[i] });
+        let cut = args.axis(axis, rank)?;
+        if cuts.iter().any(|c: &Cut| c.axis == cut) {
+            return Err(node.error(format!("names axis {axis} twice")));
+        }
+        cuts.push(Cut { axis: cut, start: starts[i], end: ends[i], step: steps[i] });
     }
     value.rearranged(map::slice(value.dims(), &cuts)).map_err(|e| node.error(e))
 }

@@ -1,0 +1,177 @@
+//! `synfit solve`: what it reads, what it writes, what it refuses.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use assert_cmd::Command;
+use ndarray::{Array1, Array2, array};
+use ndarray_npy::{NpzReader, NpzWriter};
+
+/// Runs the binary: its exit code, standard output and standard error.
+fn solve(file: &Path, flags: &[&str]) -> (i32, String, String) {
+    let mut command = Command::cargo_bin("synfit").unwrap();
+    let done = command.arg("solve").arg(file).args(["--device", "cpu"]).args(flags).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (done.status.code().unwrap(), text(done.stdout), text(done.stderr))
+}
+
+/// The JSON line of a solve that must succeed.
+fn solved(file: &Path, flags: &[&str]) -> serde_json::Value {
+    let (code, out, err) = solve(file, flags);
+    assert_eq!(code, 0, "{err}");
+    assert_eq!(out.lines().count(), 1, "{out}");
+    let line: serde_json::Value = serde_json::from_str(&out).unwrap();
+    for key in ["objective", "rtn_objective", "bound", "gap", "iterations", "seconds"] {
+        assert!(line[key].is_number(), "{key} in {out}");
+    }
+    assert!(line["status"].is_string());
+    line
+}
+
+fn file(folder: &tempfile::TempDir, write: impl FnOnce(&mut NpzWriter<File>)) -> PathBuf {
+    let path = folder.path().join("problem.npz");
+    let mut npz = NpzWriter::new(File::create(&path).unwrap());
+    write(&mut npz);
+    npz.finish().unwrap();
+    path
+}
+
+/// x (30 x 3) in f32 with a constant column, t = x W^T + b.
+fn samples() -> (Array2<f32>, Array2<f64>) {
+    let x = Array2::from_shape_fn((30, 3), |(s, i)| if i == 1 { 4.0 } else { ((s * (3 + 2 * i)) % 11) as f32 * 0.1 });
+    let t = Array2::from_shape_fn((30, 2), |(s, o)| {
+        let (a, b) = (f64::from(x[[s, 0]]), f64::from(x[[s, 2]]));
+        if o == 0 { 0.5 * a - 0.25 * b + 3.0 } else { -a + 2.0 }
+    });
+    (x, t)
+}
+
+#[test]
+fn samples_in_weights_and_bias_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let (x, t) = samples();
+    let path = file(&folder, |npz| {
+        npz.add_array("x", &x).unwrap();
+        npz.add_array("t", &t).unwrap();
+    });
+    let out = folder.path().join("w.npz");
+    let line = solved(&path, &["--out", out.to_str().unwrap(), "--json"]);
+    assert_eq!(line["status"], "optimal");
+    assert!(line["objective"].as_f64().unwrap() < 1e-9);
+    let mut npz = NpzReader::new(File::open(&out).unwrap()).unwrap();
+    let w: Array2<f64> = npz.by_name("w").unwrap();
+    let bias: Array1<f64> = npz.by_name("bias").unwrap();
+    let scale: Array1<f64> = npz.by_name("scale").unwrap();
+    assert!((&w - &array![[0.5, 0.0, -0.25], [-1.0, 0.0, 0.0]]).iter().all(|d| d.abs() < 1e-9), "{w}");
+    assert!((&bias - &array![3.0, 2.0]).iter().all(|d| d.abs() < 1e-9), "{bias}");
+    assert_eq!(scale, array![1.0, 1.0]);
+    assert!(npz.by_name::<ndarray::OwnedRepr<i32>, ndarray::Ix2>("codes").is_err());
+    // nothing but the result lies in its folder
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+
+    let line = solved(&path, &["--out", out.to_str().unwrap(), "--bits", "4", "--lower", "-0.6", "--upper", "0.6"]);
+    assert_eq!(line["status"], "heuristic");
+    let mut npz = NpzReader::new(File::open(&out).unwrap()).unwrap();
+    let (w, scale): (Array2<f64>, Array1<f64>) = (npz.by_name("w").unwrap(), npz.by_name("scale").unwrap());
+    let codes: Array2<i32> = npz.by_name("codes").unwrap();
+    assert!(w.iter().all(|w| w.abs() <= 0.6 + 1e-9) && codes.iter().all(|c| c.abs() <= 7));
+    assert!(w.indexed_iter().all(|((o, i), w)| *w == scale[o] * f64::from(codes[[o, i]])));
+}
+
+#[test]
+fn gram_matrices_levels_and_owners() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = file(&folder, |npz| {
+        npz.add_array("h", &array![[2.0, 0.5], [0.5, 1.0]]).unwrap();
+        npz.add_array("b", &array![[1.0, -0.5], [0.25, 2.0]]).unwrap();
+        npz.add_array("upper", &array![0.3, 5.0]).unwrap();
+    });
+    for flags in [
+        &["--levels", "-1,-0.5,0,0.25,1"][..],
+        &["--bits", "1.58", "--bits-scale", "layer", "--method", "feedback"],
+        &["--ridge", "0.1", "--method", "gradient"],
+    ] {
+        let line = solved(&path, flags);
+        assert!(line["bound"].as_f64().unwrap() <= line["objective"].as_f64().unwrap());
+    }
+}
+
+#[test]
+fn bad_files_are_refused_in_one_line_that_names_the_array() {
+    let folder = tempfile::tempdir().unwrap();
+    let refused = |path: &Path, flags: &[&str], words: &[&str]| {
+        let (code, out, text) = solve(path, flags);
+        assert_eq!((code, out.as_str()), (2, ""), "{text}");
+        assert!(text.trim_end().lines().count() == 1 && text.contains("problem.npz"), "{text}");
+        words.iter().for_each(|w| assert!(text.contains(w), "`{w}` is not in: {text}"));
+    };
+    let path = folder.path().join("problem.npz");
+    refused(&path, &[], &["No such file"]);
+    std::fs::write(&path, b"not a zip").unwrap();
+    refused(&path, &[], &["not an .npz"]);
+
+    let (x, t) = samples();
+    type Write<'a> = Box<dyn Fn(&mut NpzWriter<File>) + 'a>;
+    let with = |x: Array2<f32>, t: Array2<f64>| -> Write<'_> {
+        Box::new(move |npz| {
+            npz.add_array("x", &x).unwrap();
+            npz.add_array("t", &t).unwrap();
+        })
+    };
+    let mut nan = x.clone();
+    nan[[3, 1]] = f32::NAN;
+    let gram = |h: Array2<f64>| -> Write<'_> {
+        Box::new(move |npz| {
+            npz.add_array("h", &h).unwrap();
+            npz.add_array("b", &array![[1.0, 2.0]]).unwrap();
+        })
+    };
+    let bounded = |lower: Array1<f64>, upper: Array1<f64>| -> Write<'_> {
+        Box::new(move |npz| {
+            npz.add_array("h", &array![[1.0, 0.0], [0.0, 1.0]]).unwrap();
+            npz.add_array("b", &array![[1.0, 2.0]]).unwrap();
+            npz.add_array("lower", &lower).unwrap();
+            npz.add_array("upper", &upper).unwrap();
+        })
+    };
+    let cases: Vec<(Write<'_>, &[&str])> = vec![
+        (Box::new(|npz| npz.add_array("x", &x).unwrap()), &["needs x and t"]),
+        (with(nan, t.clone()), &["x", "NaN"]),
+        (with(x.clone(), Array2::zeros((29, 2))), &["t", "29", "30"]),
+        (with(Array2::zeros((0, 3)), Array2::zeros((0, 2))), &["x", "empty"]),
+        (gram(array![[1.0, 0.5, 0.0], [0.5, 1.0, 0.0]]), &["h", "shape"]),
+        (gram(array![[1.0, 0.5], [0.2, 1.0]]), &["h", "symmetric"]),
+        (gram(array![[1.0, 3.0], [3.0, 1.0]]), &["h", "semidefinite"]),
+        (gram(array![[1.0, 0.0], [0.0, -1.0]]), &["h", "semidefinite"]),
+        (bounded(array![2.0], array![1.0]), &["lower", "upper"]),
+        (bounded(array![2.0, 3.0, 4.0], array![1.0]), &["lower", "shape"]),
+    ];
+    for (write, words) in cases {
+        refused(&file(&folder, write), &[], words);
+    }
+}
+
+#[test]
+fn bad_flags_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (x, t) = samples();
+    let path = file(&folder, |npz| {
+        npz.add_array("x", &x).unwrap();
+        npz.add_array("t", &t).unwrap();
+    });
+    for bad in [
+        &["--bits", "17"][..],
+        &["--bits", "x"],
+        &["--bits-scale", "core"],
+        &["--method", "magic"],
+        &["--bits", "4", "--levels", "1,2"],
+        &["--levels", "1,x"],
+        &["--levels", "nan"],
+        &["--ridge", "-1"],
+        &["--method", "descent"],
+        &["--tolerance", "0"],
+    ] {
+        let (code, out, err) = solve(&path, bad);
+        assert_eq!((code, out.as_str()), (2, ""), "{bad:?}: {err}");
+    }
+}
