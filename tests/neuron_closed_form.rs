@@ -64,7 +64,6 @@ fn simulation_of_a_constant_current_is_the_closed_form() {
         for model in models() {
             for steps in [1u32, 7, 64, 301] {
                 for v0 in [0.0f32, 0.5] {
-                    let v0 = if model.reset == Reset::Zero { 0.0 } else { v0 };
                     let currents: Vec<f32> = (0..97)
                         .map(|i| match i {
                             0 => 0.0,
@@ -139,7 +138,9 @@ proptest! {
     }
 
     #[test]
-    fn continuous_lif_inverts_and_limits(rate in 0.1f64..400.0) {
+    fn continuous_lif_inverts_and_limits(rate in 3.0f64..400.0) {
+        // At lower rates the current lies so near the rheobase (by e^(-1/(rate tau_rc))) that an f64 cannot hold the
+        // difference to nine digits.
         let lif = ContinuousLif { tau_rc: 0.02, tau_ref: 0.002 };
         prop_assert!((lif.rate(lif.inverse(rate)) / rate - 1.0).abs() < 1e-9);
         // The soft response tends to the hard one, the aliased one lies below it by less than one step a period.

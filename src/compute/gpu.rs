@@ -18,6 +18,7 @@ const MOST_QUEUED: usize = 16;
 
 /// Files that shaders import by name.
 const SHARED: &[(&str, &str)] = &[
+    ("shared/exponential", include_str!("../../shaders/shared/exponential.wgsl")),
     ("shared/scalar", include_str!("../../shaders/shared/scalar.wgsl")),
     ("shared/index", include_str!("../../shaders/shared/index.wgsl")),
     ("shared/window", include_str!("../../shaders/shared/window.wgsl")),

@@ -15,6 +15,7 @@ pub mod gram;
 mod memory;
 mod patch;
 pub mod pool;
+pub mod response;
 mod simd;
 pub mod solver;
 pub mod step;

@@ -3,6 +3,9 @@
 //!
 //! A neuron is a *ramp*: it wants the rate clip((z - start) / width, 0, 1) (width < 0: an off neuron, which falls with
 //! z), and stands for `value` ANN units per unit of rate. A unit is base + sum of value * rate over its ramps.
+//!
+//! The current is linear in z, because that is what synapses can give. A leaky neuron's response is not linear in the
+//! current: it gets the line through its response that serves the samples best (`leaky`).
 
 use rayon::prelude::*;
 
@@ -17,13 +20,27 @@ pub struct Ramp {
     pub width: f64,
     /// ANN units at rate 1.
     pub value: f64,
+    /// The current for a position u = (z - start) / width on the ramp is rest + slope u, in thresholds per step.
+    pub slope: f64,
+    pub rest: f64,
 }
 
 impl Ramp {
-    /// Wanted rate, not yet clipped to what a neuron can do.
-    pub fn rate(&self, z: f64) -> f64 {
+    /// A ramp of a neuron whose rate is its current.
+    fn new(start: f64, width: f64, value: f64) -> Self {
+        Self { start, width, value, slope: 1.0, rest: 0.0 }
+    }
+
+    /// Position on the ramp, 0 to 1 where it is inside.
+    fn position(&self, z: f64) -> f64 {
         (z - self.start) / self.width
     }
+}
+
+/// True for a neuron whose targets go through the inverse response: a refractory one, whose rate bends with its
+/// current without leaking.
+pub fn inverts(model: &Model) -> bool {
+    !model.is_leaky() && model.refractory > 0
 }
 
 /// A layer's code: for each unit (channel) its ramps, the same number for all, and its base.
@@ -53,7 +70,14 @@ pub struct Layer<'a> {
 
 /// Chooses thresholds and populations.
 pub fn code(layer: &Layer) -> Code {
-    let mut ramps: Vec<Option<Vec<Ramp>>> = layer.samples.par_iter().map(|z| unit(layer, z)).collect();
+    let chosen = |z: &Vec<f32>| {
+        let mut ramps = unit(layer, z)?;
+        if layer.model.is_leaky() {
+            ramps.iter_mut().for_each(|ramp| *ramp = leaky(layer, ramp, z));
+        }
+        Some(ramps)
+    };
+    let mut ramps: Vec<Option<Vec<Ramp>>> = layer.samples.par_iter().map(chosen).collect();
     // A channel that never left its silent range in calibration takes the layer's typical ramps.
     let typical = typical(layer, &ramps);
     let ramps: Vec<Vec<Ramp>> = ramps.iter_mut().map(|r| r.take().unwrap_or_else(|| typical.clone())).collect();
@@ -66,7 +90,7 @@ fn typical(layer: &Layer, ramps: &[Option<Vec<Ramp>>]) -> Vec<Ramp> {
     known.sort_by(|a, b| a[0].width.abs().total_cmp(&b[0].width.abs()));
     match known.get(known.len() / 2) {
         Some(middle) => (*middle).clone(),
-        None => unit(layer, &[-1.0, 1.0]).unwrap_or_else(|| vec![Ramp { start: 0.0, width: 1.0, value: 1.0 }]),
+        None => unit(layer, &[-1.0, 1.0]).unwrap_or_else(|| vec![Ramp::new(0.0, 1.0, 1.0)]),
     }
 }
 
@@ -89,12 +113,12 @@ fn unit(layer: &Layer, z: &[f32]) -> Option<Vec<Ramp>> {
         }
         Activation::HardSigmoid { alpha, beta } if alpha > 0.0 => {
             let (alpha, beta) = (f64::from(alpha), f64::from(beta));
-            Some(vec![Ramp { start: -beta / alpha, width: 1.0 / alpha, value: 1.0 }])
+            Some(vec![Ramp::new(-beta / alpha, 1.0 / alpha, 1.0)])
         }
         Activation::Linear => {
             let on = hi.max(1e-6 * -lo).max(f64::MIN_POSITIVE);
             let off = (-lo).max(1e-6 * on).max(f64::MIN_POSITIVE);
-            Some(vec![Ramp { start: 0.0, width: on, value: on }, Ramp { start: 0.0, width: -off, value: -off }])
+            Some(vec![Ramp::new(0.0, on, on), Ramp::new(0.0, -off, -off)])
         }
         activation => {
             let rest = match activation {
@@ -125,10 +149,13 @@ fn threshold(layer: &Layer, z: &[f32], hi: f64, top: f64) -> Option<Ramp> {
     if hi <= 0.0 {
         return None;
     }
+    if layer.model.is_leaky() {
+        return Some(Ramp::new(0.0, hi, hi)); // `leaky` chooses the rest
+    }
     let positive: Vec<f64> = z.iter().map(|&v| f64::from(v)).filter(|&v| v > 0.0).collect();
     let v0 = layer.model.initial_potential();
     let steps = f64::from(layer.steps);
-    // A leaky neuron's or a hard reset's high rates are coarse (1, 1/2, 1/3 ..): there it pays to stay low.
+    // A hard reset's high rates are coarse (1, 1/2, 1/3 ..): there it pays to stay low.
     let (least, count) = if layer.model == Model::IF { (0.25, 40) } else { (0.25 / layer.model.max_rate(), 80) };
     let candidates = (0..=count).map(|i| hi * least * 1.05f64.powi(i));
     let error = |theta: f64| -> f64 {
@@ -143,8 +170,53 @@ fn threshold(layer: &Layer, z: &[f32], hi: f64, top: f64) -> Option<Ramp> {
     };
     let theta =
         candidates.map(|theta| (theta, error(theta))).min_by(|a, b| a.1.total_cmp(&b.1)).map(|(theta, _)| theta)?;
-    Some(Ramp { start: 0.0, width: theta, value: theta })
+    Some(Ramp::new(0.0, theta, theta))
 }
+
+/// A leaky neuron's ramp: the straight line of current, and the ANN units of a spike, with the least squared error of
+/// the decoded response over the samples. Its response bends most at the rheobase, where its rate jumps up from zero:
+/// the line may cross the rheobase before or after the ramp's start.
+fn leaky(layer: &Layer, ramp: &Ramp, z: &[f32]) -> Ramp {
+    let steps = f64::from(layer.steps);
+    let v0 = layer.model.initial_potential();
+    let few = z.len().div_ceil(FEW);
+    // Only a rectifier and a linear unit rise beyond their ramp's end.
+    let bounded = !matches!(layer.activation, Activation::Relu | Activation::Linear);
+    let samples: Vec<(f64, f64)> = z
+        .iter()
+        .step_by(few)
+        .map(|&z| ramp.position(f64::from(z)))
+        .map(|u| (u, if bounded { u.clamp(0.0, 1.0) } else { u.max(0.0) }))
+        .collect();
+    let highest = layer.model.inverse(0.5 * layer.model.max_rate());
+    let mut best = (f64::INFINITY, *ramp);
+    for top in (0..TOPS).map(|i| 1.0 + (highest - 1.0) * 0.8f64.powi(i)) {
+        for share in (0..=RESTS).map(|i| 0.3 - 0.9 * f64::from(i) / f64::from(RESTS)) {
+            let rest = 1.0 + (top - 1.0) * share;
+            let slope = top - rest;
+            let (mut square, mut product, mut wanted) = (0.0, 0.0, 0.0);
+            for &(u, w) in &samples {
+                let rate = f64::from(layer.model.count(rest + slope * u, v0, layer.steps)) / steps;
+                square += rate * rate;
+                product += rate * w;
+                wanted += w * w;
+            }
+            if product <= 0.0 {
+                continue;
+            }
+            let error = wanted - product * product / square;
+            if error < best.0 {
+                best = (error, Ramp { slope, rest, value: ramp.value * product / square, ..*ramp });
+            }
+        }
+    }
+    best.1
+}
+
+/// Samples of the search for a leaky neuron's line, and its candidates.
+const FEW: usize = 512;
+const TOPS: i32 = 16;
+const RESTS: i32 = 18;
 
 /// Piecewise-linear interpolation of a smooth activation on [lo, hi] by `count` ramps: on ramps above `rest`, off ramps
 /// below it. Knots are equally spaced in the integral of sqrt|f''|, which evens out the interpolation error.
@@ -174,7 +246,7 @@ fn interpolate(activation: Activation, lo: f64, rest: f64, hi: f64, count: usize
             sum += d;
         }
         knots.push(to);
-        knots.windows(2).map(|k| Ramp { start: k[0], width: k[1] - k[0], value: f(k[1]) - f(k[0]) }).collect()
+        knots.windows(2).map(|k| Ramp::new(k[0], k[1] - k[0], f(k[1]) - f(k[0]))).collect()
     };
     if rest <= lo {
         return side(lo, hi, count);

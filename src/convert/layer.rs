@@ -3,14 +3,15 @@
 
 use std::time::Instant;
 
-use super::encode::{self, Code};
+use super::encode::{self, Code, Ramp};
 use super::walk::{Walk, runner};
 use super::{Errors, LayerRecord, contrast, quantize};
 use crate::compute::gram::{Moments, PatchSpec, Sums};
+use crate::compute::{activate, gather, response};
 use crate::error::{Error, Result};
 use crate::fit::{self, Objectives, Problem, Solution, Spec, Status};
 use crate::network::{Activation, Block, Op, Shape};
-use crate::spiking::simulate::{Output, Runner, rate_per_total};
+use crate::spiking::simulate::Runner;
 use crate::spiking::{Decode, Layer, Schedule, SpikingNode, SpikingOp, State, Synapses, Weights};
 
 /// Pre-activations kept per channel to choose thresholds by.
@@ -124,7 +125,7 @@ impl Walk<'_> {
         self.runners.push(Some(Runner::new(self.dev, &self.spiking, index)?));
         let mut record = record(&task, &solved, &self.spiking.nodes[index]);
         if keep {
-            self.fire(&task, &mut record)?;
+            self.fire(index, &mut record)?;
         }
         record.seconds = start.elapsed().as_secs_f64();
         tracing::debug!(layer = task.name, error = record.error.grid, seconds = record.seconds, "fitted");
@@ -143,7 +144,7 @@ impl Walk<'_> {
                 Ok(Columns {
                     channels: source.shape.c / b.groups,
                     taps: b.window.taps(),
-                    rate: rate_per_total(&self.spiking, b.source),
+                    rate: self.rate_per_total(b.source),
                     // Inputs of unlike size share one grid: small counts take the codes' higher bits.
                     shift: (largest as f64 / source.peak as f64).log2().round() as u32,
                 })
@@ -201,13 +202,11 @@ impl Walk<'_> {
         task.blocks.iter().map(|b| self.trains(b.source, batch)?.totals(self.dev)).collect()
     }
 
-    /// Sums over the targets t instead of z: a linear map of the survey's where the neuron's inverse is linear, a
-    /// second pass where it is not.
+    /// Sums over the targets t instead of z: a linear map of the survey's where the code is linear, a second pass
+    /// through the inverse response where it is not.
     fn targets(&mut self, task: &Task, rows: &Rows, code: Option<&Code>, sums: Sums) -> Result<Sums> {
-        let model = self.spiking.model;
-        let linear = !model.is_leaky() && model.refractory == 0;
         match code {
-            Some(code) if !linear => self.nonlinear_targets(task, code),
+            Some(code) if encode::inverts(&self.spiking.model) => self.nonlinear_targets(task, code),
             _ => Ok(linear_targets(rows, &sums)),
         }
     }
@@ -217,20 +216,23 @@ impl Walk<'_> {
         let shape = Shape { c: task.shape.c * population, ..task.shape };
         let mut moments = self.moments(task, shape)?;
         let model = self.spiking.model;
+        // Each unit's plane, once per neuron of its population, as wanted rates and then as currents.
         let area = shape.area();
+        let index: Vec<u32> = (0..shape.len()).map(|i| (i / area / population * area + i % area) as u32).collect();
+        let index = self.dev.upload(&index)?;
+        let map = |f: fn(&Ramp) -> f64| {
+            self.dev.upload(&code.ramps.iter().flatten().map(|r| f(r) as f32).collect::<Vec<_>>())
+        };
+        let (gain, offset) = (map(|r| 1.0 / r.width)?, map(|r| -r.start / r.width)?);
         self.each_batch(&format!("targets {}", task.name), |walk, batch| {
             let images = walk.batches[batch].len();
             let inputs = task.blocks.iter().map(|b| walk.activations(b.source, batch)).collect::<Result<Vec<_>>>()?;
             let inputs: Vec<_> = inputs.iter().collect();
             let z = runner(&walk.forward, task.index)?.linear(walk.dev, images, &inputs)?;
-            let z = walk.dev.view(&z)?;
-            let mut t = Vec::with_capacity(images * shape.len());
-            for (i, plane) in z.chunks_exact(area).enumerate() {
-                for ramp in &code.ramps[i % task.shape.c] {
-                    t.extend(plane.iter().map(|&z| model.inverse(ramp.rate(f64::from(z))) as f32));
-                }
-            }
-            let t = walk.dev.upload(&t)?;
+            let mut t = walk.dev.poisoned(images * shape.len())?;
+            gather::into(walk.dev, &index, images, task.shape.len(), &z, 0, shape.len(), &mut t)?;
+            activate::affine(walk.dev, shape, &gain, &offset, &mut t)?;
+            response::inverse(walk.dev, &model, &mut t)?;
             let xs = walk.rates(task, batch)?;
             moments.add(images, &xs.iter().collect::<Vec<_>>(), &t)
         })?;
@@ -406,79 +408,6 @@ impl Walk<'_> {
             constant: false,
         }
     }
-
-    /// Simulates the layer on the calibration images; keeps its trains and what the report says of them.
-    fn fire(&mut self, task: &Task, record: &mut LayerRecord) -> Result<()> {
-        let mut tape = self.tapes.tape()?;
-        let mut tally = Tally::default();
-        let node = self.spiking.nodes[task.index].clone();
-        let rate = rate_per_total(&self.spiking, task.index);
-        let most = (f64::from(self.spiking.steps) * self.spiking.model.max_rate()).floor() as f32;
-        self.each_batch(&format!("simulate {}", task.name), |walk, batch| {
-            let images = walk.batches[batch].len();
-            let sources = runner(&walk.runners, task.index)?.sources().to_vec();
-            let inputs = sources.into_iter().map(|s| walk.trains(s, batch)).collect::<Result<Vec<_>>>()?;
-            let inputs: Vec<_> = inputs.iter().collect();
-            let Output::Trains(trains) = runner(&walk.runners, task.index)?.run(walk.dev, images, &inputs)? else {
-                return Err(Error::work(task.name, "no spikes"));
-            };
-            let totals = trains.totals(walk.dev)?;
-            tape.push_trains(trains.steps, &walk.dev.view(&trains.data)?)?;
-            let trained = match &mut walk.ann[task.index] {
-                Some(tape) => tape.values(walk.dev, batch)?,
-                None => return Err(Error::work(task.name, "its trained activations are gone")),
-            };
-            tally.add(&node, &walk.dev.view(&totals)?, &walk.dev.view(&trained)?, rate, most);
-            Ok(())
-        })?;
-        self.spikes[task.index] = Some(tape);
-        tally.report(record, rate);
-        Ok(())
-    }
-}
-
-/// Running sums over the simulated calibration images.
-#[derive(Default)]
-struct Tally {
-    neurons: f64,
-    spikes: f64,
-    saturated: f64,
-    fired: Vec<bool>,
-    error: f64,
-    sum: f64,
-    squares: f64,
-    values: f64,
-}
-
-impl Tally {
-    fn add(&mut self, node: &SpikingNode, totals: &[f32], trained: &[f32], rate: f64, most: f32) {
-        let len = node.shape.len();
-        let area = node.shape.area();
-        self.fired.resize(len, false);
-        for (image, values) in totals.chunks_exact(len).zip(trained.chunks_exact(node.decode.channels * area)) {
-            for (fired, &n) in self.fired.iter_mut().zip(image) {
-                *fired |= n > 0.0;
-                self.spikes += f64::from(n);
-                self.saturated += f64::from(u8::from(n >= most));
-            }
-            self.neurons += len as f64;
-            let rates: Vec<f32> = image.iter().map(|&n| (f64::from(n) * rate) as f32).collect();
-            for (a, b) in node.decode.values(&rates, area).iter().zip(values) {
-                self.error += f64::from(a - b).powi(2);
-                self.sum += f64::from(*b);
-                self.squares += f64::from(*b).powi(2);
-            }
-            self.values += values.len() as f64;
-        }
-    }
-
-    fn report(&self, record: &mut LayerRecord, rate: f64) {
-        let spread = self.squares - self.sum * self.sum / self.values.max(1.0);
-        record.response_error = (spread > 0.0).then_some(self.error / spread);
-        record.rate = Some(self.spikes * rate / self.neurons.max(1.0));
-        record.saturated = Some(self.saturated / self.neurons.max(1.0));
-        record.dead = Some(self.fired.iter().filter(|f| !**f).count() as f64 / self.fired.len().max(1) as f64);
-    }
 }
 
 fn with((source, window, groups): (usize, crate::network::Window, usize), weight: Weights) -> Synapses {
@@ -492,8 +421,8 @@ fn rows(task: &Task, code: Option<&Code>) -> Rows {
             let ramps = || code.ramps.iter().flatten();
             Rows {
                 population: code.population(),
-                gain: ramps().map(|r| 1.0 / r.width).collect(),
-                offset: ramps().map(|r| -r.start / r.width).collect(),
+                gain: ramps().map(|r| r.slope / r.width).collect(),
+                offset: ramps().map(|r| r.rest - r.slope * r.start / r.width).collect(),
             }
         }
         None => Rows { population: 1, gain: vec![1.0; task.shape.c], offset: vec![0.0; task.shape.c] },

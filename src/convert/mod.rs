@@ -1,9 +1,11 @@
 //! The walk over the layers: trained network in, spiking network out. Each layer is fitted to what the spiking network
 //! converted so far really gives it (measured rates), then simulated once on the calibration images, so that the next
-//! layer sees its true spike trains. METHOD sections 1 and 2.
+//! layer sees its true spike trains; or, by choice, to the rates of the response function (analytic). METHOD sections 1
+//! and 2.
 
 mod contrast;
 mod encode;
+mod fire;
 mod layer;
 mod quantize;
 mod tape;

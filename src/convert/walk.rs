@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use super::tape::{Tape, Tapes};
-use super::{Conversion, Images, LayerRecord, Options, Watch, go_on, input_code, views};
+use super::{Conversion, Images, LayerRecord, Options, Response, Watch, go_on, input_code, views};
 use crate::compute::{Buffer, Device};
 use crate::error::{Error, Result};
 use crate::forward::NodeRunner;
@@ -164,11 +164,23 @@ impl<'a> Walk<'a> {
         runner(&self.forward, node)?.linear(self.dev, images, &inputs)
     }
 
+    /// Rates of a node are its totals times this. Analytic responses are totals over T all through.
+    pub fn rate_per_total(&self, node: usize) -> f64 {
+        match self.options.response {
+            Response::Measured => simulate::rate_per_total(&self.spiking, node),
+            Response::Analytic => 1.0 / f64::from(self.spiking.steps),
+        }
+    }
+
     /// The spike trains of `node` for a batch.
     pub fn trains(&mut self, node: usize, batch: usize) -> Result<Trains> {
         let images = self.batches[batch].len();
         if node == 0 {
-            return simulate::encode(self.dev, &self.spiking, &self.raw(batch)?, images);
+            let raw = self.raw(batch)?;
+            return match self.options.response {
+                Response::Measured => simulate::encode(self.dev, &self.spiking, &raw, images),
+                Response::Analytic => simulate::encode_total(self.dev, &self.spiking, &raw, images),
+            };
         }
         if let Some(tape) = &mut self.spikes[node] {
             let (steps, data) = tape.trains(self.dev, batch)?;

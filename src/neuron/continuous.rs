@@ -26,6 +26,10 @@ impl ContinuousLif {
     /// Soft LIF: J - 1 replaced by s ln(1 + exp((J - 1)/s)); smooth everywhere, equal to `rate` as s -> 0.
     pub fn smooth_rate(&self, current: f64, s: f64) -> f64 {
         let x = (current - 1.0) / s;
+        if x < -30.0 {
+            // ln(1 + e^x) is e^x, whose logarithm stays when it underflows itself.
+            return 1.0 / (self.tau_ref + self.tau_rc * ((s * x.exp()).ln_1p() - s.ln() - x));
+        }
         self.rate_above(s * (x.max(0.0) + (-x.abs()).exp().ln_1p()))
     }
 

@@ -99,11 +99,9 @@ impl Model {
     }
 
     /// A good initial potential, in thresholds: half a threshold makes the expected rounding error of a soft reset
-    /// zero (Bu et al. 2022, theorem 2); a reset to zero forgets it at the first spike.
+    /// zero (Bu et al. 2022, theorem 2); after a reset to zero it brings the first spike half a period early, so that
+    /// the count T/P is rounded to nearest instead of down.
     pub fn initial_potential(&self) -> f64 {
-        match self.reset {
-            Reset::Subtract if !self.is_leaky() => 0.5,
-            _ => 0.0,
-        }
+        0.5
     }
 }

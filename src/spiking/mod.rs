@@ -1,7 +1,10 @@
 //! The result: the spiking network, its simulation, its metrics.
 
 mod network;
+mod respond;
 pub mod simulate;
+
+pub use respond::Responder;
 
 pub use network::{
     Decode, InputCode, Layer, Schedule, SpikingNetwork, SpikingNode, SpikingOp, State, Synapses, Weights,

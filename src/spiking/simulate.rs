@@ -45,10 +45,17 @@ pub fn rate_per_total(net: &SpikingNetwork, node: usize) -> f64 {
 
 /// The coded input as trains.
 pub fn encode(dev: &Device, net: &SpikingNetwork, raw: &[f32], images: usize) -> Result<Trains> {
-    let mut codes = net.input.encode(raw, net.nodes[0].shape.area());
     if net.schedule == Schedule::Layered {
-        codes.iter_mut().for_each(|x| *x *= net.steps as i32);
+        return encode_total(dev, net, raw, images);
     }
+    let codes = net.input.encode(raw, net.nodes[0].shape.area());
+    Ok(Trains { steps: 1, images, data: dev.upload(&codes)? })
+}
+
+/// The coded input summed over T.
+pub fn encode_total(dev: &Device, net: &SpikingNetwork, raw: &[f32], images: usize) -> Result<Trains> {
+    let mut codes = net.input.encode(raw, net.nodes[0].shape.area());
+    codes.iter_mut().for_each(|x| *x = x.saturating_mul(net.steps as i32));
     Ok(Trains { steps: 1, images, data: dev.upload(&codes)? })
 }
 

@@ -1,0 +1,91 @@
+//! A fitted layer's answer to the calibration images, which the layers after it are fitted to: simulated spike trains
+//! (measured response) or counts under the mean current (analytic response).
+
+use super::walk::{Walk, runner};
+use super::{LayerRecord, Response};
+use crate::error::{Error, Result};
+use crate::spiking::simulate::Output;
+use crate::spiking::{Responder, SpikingNode};
+
+impl Walk<'_> {
+    /// Runs layer `index` on the calibration images; keeps its trains and what the report says of them.
+    pub(super) fn fire(&mut self, index: usize, record: &mut LayerRecord) -> Result<()> {
+        let mut tape = self.tapes.tape()?;
+        let mut tally = Tally::default();
+        let node = self.spiking.nodes[index].clone();
+        let rate = self.rate_per_total(index);
+        let most = (f64::from(self.spiking.steps) * self.spiking.model.max_rate()).floor() as f32;
+        let responder = match self.options.response {
+            Response::Analytic => Some(Responder::new(self.dev, &self.spiking, index)?),
+            Response::Measured => None,
+        };
+        self.each_batch(&format!("simulate {}", node.name), |walk, batch| {
+            let images = walk.batches[batch].len();
+            let sources = runner(&walk.runners, index)?.sources().to_vec();
+            let inputs = sources.into_iter().map(|s| walk.trains(s, batch)).collect::<Result<Vec<_>>>()?;
+            let inputs: Vec<_> = inputs.iter().collect();
+            let trains = match &responder {
+                Some(responder) => responder.run(walk.dev, images, &inputs)?,
+                None => match runner(&walk.runners, index)?.run(walk.dev, images, &inputs)? {
+                    Output::Trains(trains) => trains,
+                    Output::Values(_) => return Err(Error::work(&node.name, "no spikes")),
+                },
+            };
+            let totals = trains.totals(walk.dev)?;
+            tape.push_trains(trains.steps, &walk.dev.view(&trains.data)?)?;
+            let trained = match &mut walk.ann[index] {
+                Some(tape) => tape.values(walk.dev, batch)?,
+                None => return Err(Error::work(&node.name, "its trained activations are gone")),
+            };
+            tally.add(&node, &walk.dev.view(&totals)?, &walk.dev.view(&trained)?, rate, most);
+            Ok(())
+        })?;
+        self.spikes[index] = Some(tape);
+        tally.report(record, rate);
+        Ok(())
+    }
+}
+
+/// Running sums over the simulated calibration images.
+#[derive(Default)]
+struct Tally {
+    neurons: f64,
+    spikes: f64,
+    saturated: f64,
+    fired: Vec<bool>,
+    error: f64,
+    sum: f64,
+    squares: f64,
+    values: f64,
+}
+
+impl Tally {
+    fn add(&mut self, node: &SpikingNode, totals: &[f32], trained: &[f32], rate: f64, most: f32) {
+        let len = node.shape.len();
+        let area = node.shape.area();
+        self.fired.resize(len, false);
+        for (image, values) in totals.chunks_exact(len).zip(trained.chunks_exact(node.decode.channels * area)) {
+            for (fired, &n) in self.fired.iter_mut().zip(image) {
+                *fired |= n > 0.0;
+                self.spikes += f64::from(n);
+                self.saturated += f64::from(u8::from(n >= most));
+            }
+            self.neurons += len as f64;
+            let rates: Vec<f32> = image.iter().map(|&n| (f64::from(n) * rate) as f32).collect();
+            for (a, b) in node.decode.values(&rates, area).iter().zip(values) {
+                self.error += f64::from(a - b).powi(2);
+                self.sum += f64::from(*b);
+                self.squares += f64::from(*b).powi(2);
+            }
+            self.values += values.len() as f64;
+        }
+    }
+
+    fn report(&self, record: &mut LayerRecord, rate: f64) {
+        let spread = self.squares - self.sum * self.sum / self.values.max(1.0);
+        record.response_error = (spread > 0.0).then_some(self.error / spread);
+        record.rate = Some(self.spikes * rate / self.neurons.max(1.0));
+        record.saturated = Some(self.saturated / self.neurons.max(1.0));
+        record.dead = Some(self.fired.iter().filter(|f| !**f).count() as f64 / self.fired.len().max(1) as f64);
+    }
+}
