@@ -2,8 +2,10 @@
 //!
 //! min 1/2 w H w^T - b w^T, lower <= w <= upper, with K = (H + rho I)^-1 at hand:
 //!
-//!     w <- (b + rho (z - u)) K        r <- relax w + (1 - relax) z
-//!     z <- clip(r + u)                u <- u + r - z
+//! ```text
+//! w <- (b + rho (z - u)) K        r <- relax w + (1 - relax) z
+//! z <- clip(r + u)                u <- u + r - z
+//! ```
 //!
 //! One product of m x n by n x n an iteration, and elementwise work that rides along with it.
 

@@ -3,9 +3,11 @@
 //!
 //! min 1/2 w H w^T - b w^T, lower <= w <= upper, with L >= the largest eigenvalue of H:
 //!
-//!     w+ <- clip(y - (y H - b) / L)
-//!     if (y - w+) . (w+ - w) > 0 then t <- 1
-//!     t+ <- (1 + sqrt(1 + 4 t^2)) / 2;  y <- w+ + (t - 1) / t+ (w+ - w)
+//! ```text
+//! w+ <- clip(y - (y H - b) / L)
+//! if (y - w+) . (w+ - w) > 0 then t <- 1
+//! t+ <- (1 + sqrt(1 + 4 t^2)) / 2;  y <- w+ + (t - 1) / t+ (w+ - w)
+//! ```
 
 use faer::Par;
 
