@@ -3,17 +3,17 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::job::{JobArgs, job_file};
+use super::job::{JobArgs, is_uniform, job_file};
 use super::output::OutputFolder;
 use super::progress::Progress;
 use super::table;
 use crate::compare::compare;
-use crate::compute::{Choice, Device};
+use crate::compute::Device;
 use crate::convert;
 use crate::error::{Error, Result};
 use crate::export;
 use crate::network;
-use crate::report::{DeviceRecord, PeakMemory, Report, Seconds, html};
+use crate::report::{self, DeviceRecord, PeakMemory, Report, Seconds, html};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -44,7 +44,7 @@ pub fn run(args: &Args) -> Result<()> {
 /// Anything that is wrong with the job, before any work; then the work's own.
 pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])]) -> Result<Report> {
     let start = Instant::now();
-    let choice: Choice = job.device.as_deref().unwrap_or("auto").parse()?;
+    job.need()?;
     let folder = OutputFolder::new(out)?;
     for (name, bytes) in input {
         let path = folder.path().join(name);
@@ -55,6 +55,8 @@ pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])]) -> Resu
         let inside = folder.path().join(name);
         Some(if input.iter().any(|(n, _)| n == name) { inside.display().to_string() } else { name.clone() })
     };
+    let network = network::read(Path::new(&here(&job.model).unwrap_or_default()))?;
+    let job = job.clone().resolved(&network)?;
     let located = JobArgs {
         model: here(&job.model),
         calibration: here(&job.calibration),
@@ -62,8 +64,8 @@ pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])]) -> Resu
         labels: here(&job.labels),
         ..job.clone()
     };
-    let (model, _) = located.need()?;
-    let network = network::read(Path::new(model))?;
+    let (_, calibration_source) = located.need()?;
+    let choice = located.choice()?;
     let options = located.options(&network)?;
     let decision = located.decision(&network)?;
     let calibration = located.calibration_images(&network)?;
@@ -95,6 +97,7 @@ pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])]) -> Resu
         seed: options.seed,
         neurons: spiking.neurons(),
         synapses: spiking.synapses(),
+        notes: report::notes(&conversion.layers, job.test.is_none() && !is_uniform(calibration_source)),
         layers: conversion.layers,
         test: record,
         seconds: Seconds { total: start.elapsed().as_secs_f64(), read, convert: converted, test: tested },
@@ -104,7 +107,7 @@ pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])]) -> Resu
     let failed = |e: &dyn std::fmt::Display| Error::work("report", e.to_string());
     folder.write("report.json", &serde_json::to_string_pretty(&report).map_err(|e| failed(&e))?)?;
     folder.write("report.html", &html(&report))?;
-    let text = toml::to_string(job).map_err(|e| failed(&e))?;
+    let text = toml::to_string(&job).map_err(|e| failed(&e))?;
     let name = job_file(Path::new("")).display().to_string();
     folder.write(&name, &format!("# Repeat: synfit convert {name} --out DIR\n{text}"))?;
     folder.finish()?;
@@ -141,6 +144,9 @@ pub fn print(report: &Report, out: &Path, json: bool) -> Result<()> {
         ["layer", "kind", "inputs", "outputs", "round", "fit", "stored", "response", "rate", "dead", "seconds"];
     println!("{}\n", table::render(&header, &rows, 2));
     println!("{}", summary(report));
+    for note in &report.notes {
+        println!("note: {note}");
+    }
     println!("result in {}", out.display());
     Ok(())
 }

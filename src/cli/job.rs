@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::chip::{Chip, Grid};
 use crate::compare::Decision;
-use crate::convert::{Images, Options, Response};
+use crate::compute::Choice;
+use crate::convert::{Images, Options};
 use crate::error::{Error, Result};
 use crate::network::{ChannelOrder, Dataset, Layout, Network, Preprocess};
 use crate::neuron::Model;
-use crate::spiking::Schedule;
 
 /// All keys are optional here; `Job::resolve` says which are needed.
 #[derive(Debug, Clone, Default, clap::Args, Serialize, Deserialize)]
@@ -100,7 +100,7 @@ pub struct JobArgs {
     #[arg(long, help_heading = "Fit")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
-    /// Ridge towards the trained weights, relative to the mean square of an input [default: 1e-4]
+    /// Ridge towards the trained weights, relative to the mean square of an input [default: 1e-2]
     #[arg(long, value_name = "MU", help_heading = "Fit")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ridge: Option<f64>,
@@ -184,6 +184,39 @@ impl JobArgs {
         }
     }
 
+    /// What holds where neither a flag nor a job file says anything.
+    fn usual() -> JobArgs {
+        let text = |s: &str| Some(s.to_string());
+        JobArgs {
+            scale: Some(1.0),
+            mean: Some(vec![0.0]),
+            std: Some(vec![1.0]),
+            channels: text("rgb"),
+            test_every: Some(1),
+            chip: text("generic8"),
+            steps: Some(32),
+            schedule: text("streaming"),
+            response: text("measured"),
+            method: text("auto"),
+            ridge: Some(1e-2),
+            population: Some(4),
+            device: text("auto"),
+            seed: Some(0),
+            memory: Some(256),
+            ..JobArgs::default()
+        }
+    }
+
+    /// The job with every default written out, so that it means the same to a later version. The data's layout and
+    /// number and the chip's own neuron and grid stay open: file and chip say them.
+    ///
+    /// # Errors
+    /// As `decision`.
+    pub fn resolved(self, network: &Network) -> Result<JobArgs> {
+        let decision = word_of(&self.decision(network)?)?;
+        Ok(JobArgs { decision: Some(decision), ..self.over(JobArgs::usual()) })
+    }
+
     /// Makes the files' paths absolute, so that the job can be repeated from anywhere.
     pub fn absolute(mut self) -> JobArgs {
         for file in [&mut self.model, &mut self.calibration, &mut self.test, &mut self.labels] {
@@ -201,12 +234,12 @@ impl JobArgs {
         self
     }
 
-    /// The conversion's options.
+    /// The conversion's options, of a resolved job.
     ///
     /// # Errors
     /// Input: a value that a key does not know, by the key's name.
     pub fn options(&self, network: &Network) -> Result<Options> {
-        let mut chip = Chip::load(self.chip.as_deref().unwrap_or("generic8"))?;
+        let mut chip = Chip::load(given("chip", &self.chip)?)?;
         if let Some(neuron) = &self.neuron {
             chip.neuron = Model::named(neuron)?;
         }
@@ -218,59 +251,60 @@ impl JobArgs {
         if let Some(owner) = &self.bits_scale {
             chip.weights.scale = word("bits-scale", owner, "layer, channel, neuron")?;
         }
-        let steps = self.steps.unwrap_or(32);
+        let steps = *given("steps", &self.steps)?;
         if !(1..=4096).contains(&steps) {
             return Err(Error::input("steps", format!("{steps} is outside 1..=4096")));
         }
-        let ridge = self.ridge.unwrap_or(1e-4);
+        let ridge = *given("ridge", &self.ridge)?;
         if !(ridge >= 0.0 && ridge.is_finite()) {
             return Err(Error::input("ridge", format!("{ridge} is not a number >= 0")));
         }
-        let population = self.population.unwrap_or(4);
+        let population = *given("population", &self.population)?;
         if !(2..=64).contains(&population) {
             return Err(Error::input("population", format!("{population} is outside 2..=64")));
         }
         Ok(Options {
             chip,
             steps,
-            schedule: optional("schedule", &self.schedule, "streaming, layered")?.unwrap_or(Schedule::Streaming),
-            response: optional("response", &self.response, "measured, analytic")?.unwrap_or(Response::Measured),
-            method: self.method.as_deref().unwrap_or("auto").parse()?,
+            schedule: word("schedule", given("schedule", &self.schedule)?, "streaming, layered")?,
+            response: word("response", given("response", &self.response)?, "measured, analytic")?,
+            method: given("method", &self.method)?.parse()?,
             ridge,
             population,
             decides: self.decision(network)? != Decision::None,
-            batch_bytes: self.memory.unwrap_or(256).clamp(16, 1 << 20) << 20,
-            seed: self.seed.unwrap_or(0),
+            batch_bytes: given("memory", &self.memory)?.clamp(&16, &(1 << 20)) << 20,
+            seed: *given("seed", &self.seed)?,
         })
+    }
+
+    /// The device of a resolved job.
+    pub fn choice(&self) -> Result<Choice> {
+        given("device", &self.device)?.parse()
     }
 
     /// Names the first key that is needed and missing.
     pub fn need(&self) -> Result<(&str, &str)> {
-        let missing =
-            |key: &str| Error::input(format!("--{key}"), "is needed (or a line of that name in the job file)");
-        let model = self.model.as_deref().ok_or_else(|| missing("model"))?;
-        let calibration = self.calibration.as_deref().ok_or_else(|| missing("calibration"))?;
-        Ok((model, calibration))
+        Ok((given("model", &self.model)?, given("calibration", &self.calibration)?))
     }
 
     /// What counts as agreement for `network`.
     pub fn decision(&self, network: &Network) -> Result<Decision> {
         let usual = if network.output_shape().len() == 1 { Decision::None } else { Decision::Argmax };
-        Ok(optional("decision", &self.decision, "argmax, argmin, none")?.unwrap_or(usual))
+        self.decision.as_deref().map_or(Ok(usual), |d| word("decision", d, "argmax, argmin, none"))
     }
 
     /// The calibration images, checked from end to end.
     pub fn calibration_images(&self, network: &Network) -> Result<Images> {
         let (_, source) = self.need()?;
-        self.open(network, source, self.images, 1, self.seed.unwrap_or(0))
+        self.open(network, source, self.images, 1, *given("seed", &self.seed)?)
     }
 
     /// The test images, checked from end to end: the calibration images if no others are given.
     pub fn test_images(&self, network: &Network) -> Result<Images> {
         let (_, calibration) = self.need()?;
         let source = self.test.as_deref().unwrap_or(calibration);
-        let seed = self.seed.unwrap_or(0).wrapping_add(0x7e57);
-        self.open(network, source, self.test_images, self.test_every.unwrap_or(1), seed)
+        let seed = given("seed", &self.seed)?.wrapping_add(0x7e57);
+        self.open(network, source, self.test_images, *given("test-every", &self.test_every)?, seed)
     }
 
     /// The test labels: the ones given, or those that came with the images.
@@ -296,9 +330,9 @@ impl JobArgs {
         }
         data.validate()?;
         let preprocess = Preprocess {
-            scale: self.scale.unwrap_or(1.0),
-            mean: self.mean.clone().unwrap_or_else(|| vec![0.0]),
-            std: self.std.clone().unwrap_or_else(|| vec![1.0]),
+            scale: *given("scale", &self.scale)?,
+            mean: given("mean", &self.mean)?.clone(),
+            std: given("std", &self.std)?.clone(),
         };
         let (scale, shift) = preprocess.affine(network)?;
         Ok(Images { data, scale, shift })
@@ -324,7 +358,8 @@ impl JobArgs {
     }
 }
 
-fn is_uniform(source: &str) -> bool {
+/// Random inputs instead of a file.
+pub fn is_uniform(source: &str) -> bool {
     source.starts_with("uniform:")
 }
 
@@ -354,8 +389,17 @@ fn word<T: serde::de::DeserializeOwned>(key: &str, value: &str, known: &str) -> 
     serde_json::from_value(serde_json::Value::String(value.to_string())).map_err(|_| unknown(key, value, known))
 }
 
-fn optional<T: serde::de::DeserializeOwned>(key: &str, value: &Option<String>, known: &str) -> Result<Option<T>> {
-    value.as_deref().map(|v| word(key, v, known)).transpose()
+/// The serde name of an enum's value.
+fn word_of<T: Serialize>(value: &T) -> Result<String> {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(name)) => Ok(name),
+        _ => Err(Error::work("job", "a value without a name")),
+    }
+}
+
+/// A key of a resolved job.
+fn given<'a, T>(key: &str, value: &'a Option<T>) -> Result<&'a T> {
+    value.as_ref().ok_or_else(|| Error::input(format!("--{key}"), "is needed (or a line of that name in the job file)"))
 }
 
 /// Where a result folder keeps its job.

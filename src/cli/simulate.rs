@@ -6,7 +6,7 @@ use super::job::{JobArgs, job_file};
 use super::progress::Progress;
 use super::table;
 use crate::compare::{Trial, compare};
-use crate::compute::{Choice, Device};
+use crate::compute::Device;
 use crate::error::{Error, Result};
 use crate::{export, network};
 
@@ -53,6 +53,8 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let (model, _) = job.need()?;
     let network = network::read(std::path::Path::new(model))?;
+    let model = model.to_string();
+    let job = JobArgs { device: args.device.clone().or(job.device.clone()), ..job }.resolved(&network)?;
     if network.nodes.len() != spiking.nodes.len()
         || network.output_shape().c != spiking.nodes[spiking.output].decode.channels
     {
@@ -61,8 +63,7 @@ pub fn run(args: &Args) -> Result<()> {
     let options = job.options(&network)?;
     let images = job.test_images(&network)?;
     let labels = job.test_labels(&images)?;
-    let choice: Choice = args.device.as_deref().or(job.device.as_deref()).unwrap_or("auto").parse()?;
-    let dev = Device::open(choice)?;
+    let dev = Device::open(job.choice()?)?;
     let progress = Progress::new()?;
     let trial = Trial {
         network: &network,

@@ -6,6 +6,7 @@
 //! 24-bit sums and the chip's threshold width allow, so that thresholds and biases round finely.
 
 use crate::chip::StateRules;
+use crate::error::{Error, Result};
 use crate::spiking::State;
 
 /// Sums below this are exact in f32 as well as in i32.
@@ -26,17 +27,23 @@ pub struct Units {
 
 /// Chooses them. `scale`: per channel, thresholds per code. `bounds`: per channel, the largest |sum of codes * input|
 /// of one step (layered: of all steps). `steps`: over which a readout accumulates.
-pub fn units(scale: &[f64], bounds: &[u64], steps: u32, fires: bool, rules: &StateRules) -> Units {
+///
+/// # Errors
+/// Work, naming `layer`: a threshold is wider than the chip's.
+pub fn units(layer: &str, scale: &[f64], bounds: &[u64], steps: u32, fires: bool, rules: &StateRules) -> Result<Units> {
     let largest = bounds.iter().copied().max().unwrap_or(1).max(1);
     if !fires {
         let fits = |f: u32| (largest << f) * u64::from(steps) < 1 << 30 && largest << f < EXACT;
         let fraction = (0..=MAX_FRACTION).rev().find(|&f| fits(f)).unwrap_or(0);
         let unit = scale.iter().map(|s| s / f64::from(1u32 << fraction)).collect();
-        return Units { fraction, threshold: vec![1; scale.len()], unit };
+        return Ok(Units { fraction, threshold: vec![1; scale.len()], unit });
     }
     let top = ((1u64 << (rules.threshold_bits - 1).min(30)) - 1) as f64;
     let highest = scale.iter().fold(0f64, |m, &s| m.max(1.0 / s));
     let lowest = scale.iter().fold(f64::INFINITY, |m, &s| m.min(1.0 / s));
+    if highest > top {
+        return Err(too_wide(layer, "threshold", highest, "threshold_bits", rules.threshold_bits));
+    }
     let mut fraction = 0;
     while fraction < MAX_FRACTION
         && lowest * f64::from(1u32 << fraction) < FINE
@@ -48,18 +55,31 @@ pub fn units(scale: &[f64], bounds: &[u64], steps: u32, fires: bool, rules: &Sta
     let threshold: Vec<i32> =
         scale.iter().map(|s| (f64::from(1u32 << fraction) / s).round().clamp(1.0, top) as i32).collect();
     let unit = threshold.iter().map(|&t| 1.0 / f64::from(t)).collect();
-    Units { fraction, threshold, unit }
+    Ok(Units { fraction, threshold, unit })
+}
+
+fn too_wide(layer: &str, what: &str, value: f64, field: &str, bits: u32) -> Error {
+    let need = value.abs().log2().floor() as u32 + 2;
+    Error::work(layer, format!("a {what} needs {need} bits with its sign, the chip's state.{field} is {bits}"))
 }
 
 /// Biases (in thresholds per step) and initial potentials (in thresholds) in those units.
-pub fn state(units: &Units, bias: &[f64], initial: f64, fires: bool, rules: &StateRules) -> State {
+///
+/// # Errors
+/// Work, naming `layer`: a bias is wider than the chip's.
+pub fn state(layer: &str, units: &Units, bias: &[f64], initial: f64, fires: bool, rules: &StateRules) -> Result<State> {
     let top = ((1i64 << (rules.bias_bits - 1)) - 1) as f64;
-    State::Integer {
-        bias: bias.iter().zip(&units.unit).map(|(b, u)| (b / u).round().clamp(-top, top) as i32).collect(),
+    let whole = |(b, u): (&f64, &f64)| {
+        let code = (b / u).round();
+        let fits = code.abs() <= top;
+        fits.then_some(code as i32).ok_or_else(|| too_wide(layer, "bias", code, "bias_bits", rules.bias_bits))
+    };
+    Ok(State::Integer {
+        bias: bias.iter().zip(&units.unit).map(whole).collect::<Result<_>>()?,
         initial: match fires {
             true => units.threshold.iter().map(|&t| (f64::from(t) * initial) as i32).collect(),
             false => vec![0; bias.len()],
         },
         threshold: units.threshold.clone(),
-    }
+    })
 }

@@ -122,7 +122,8 @@ pub fn write(net: &SpikingNetwork, path: &Path) -> Result<()> {
         views.push((name.as_str(), TensorView::new(*dtype, shape.clone(), bytes).map_err(|e| failed(&e))?));
     }
     let metadata = HashMap::from([(KEY.to_string(), json)]);
-    safetensors::serialize_to_file(views, Some(metadata), path).map_err(|e| failed(&e))
+    let bytes = safetensors::serialize(views, Some(metadata)).map_err(|e| failed(&e))?;
+    std::fs::write(path, bytes).map_err(|e| failed(&e))
 }
 
 fn push_node(net: &SpikingNetwork, node: &SpikingNode, tensors: &mut Tensors) -> NodeStructure {

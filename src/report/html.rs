@@ -21,6 +21,9 @@ pub fn html(report: &Report) -> String {
         "<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title><style>{STYLE}</style><h1>{title}</h1>"
     );
     tiles(&mut out, report);
+    for note in &report.notes {
+        let _ = write!(out, "<p class=note>{}</p>", escape(note));
+    }
     out.push_str("<h2>Where the error comes from</h2>");
     out.push_str(
         "<p class=note>Relative squared error of each layer, logarithmic. <b style=color:#bbb>round</b>: rounded to nearest \

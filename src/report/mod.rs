@@ -26,8 +26,35 @@ pub struct Report {
     pub synapses: usize,
     pub layers: Vec<LayerRecord>,
     pub test: TestRecord,
+    /// What the reader should know of these figures.
+    #[serde(default)]
+    pub notes: Vec<String>,
     pub seconds: Seconds,
     pub peak_memory: PeakMemory,
+}
+
+/// Notes on a conversion's figures. `seen`: the test images are the calibration images.
+pub fn notes(layers: &[LayerRecord], seen: bool) -> Vec<String> {
+    let mut notes = Vec::new();
+    if seen {
+        notes.push("measured on the calibration images themselves: give others with --test".to_string());
+    }
+    let short: Vec<&LayerRecord> = layers.iter().filter(|l| l.samples < l.inputs as u64).collect();
+    if let Some(worst) = short.iter().max_by(|a, b| {
+        let ratio = |l: &LayerRecord| l.inputs as f64 / l.samples as f64;
+        ratio(a).total_cmp(&ratio(b))
+    }) {
+        notes.push(format!(
+            "{} of {} layers were fitted to fewer samples than inputs ({}: {} samples, {} inputs): more calibration images \
+             may help",
+            short.len(),
+            layers.len(),
+            worst.name,
+            worst.samples,
+            worst.inputs
+        ));
+    }
+    notes
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
