@@ -335,11 +335,10 @@ impl Walk<'_> {
             let synapses = synapses.into_iter().map(|(s, w)| with(s, Weights::Real(w))).collect();
             return Ok(Layer { synapses, state, fires: task.fires, unit: vec![1.0; rows] });
         }
-        let codes: Vec<i32> = solved.solutions.iter().flat_map(|s| s.codes.iter().flatten().copied()).collect();
+        let mut codes: Vec<i32> = solved.solutions.iter().flat_map(|s| s.codes.iter().flatten().copied()).collect();
         let mut scale: Vec<f64> = solved.solutions.iter().flat_map(|s| s.scale.iter().copied()).collect();
-        // Without synapses a channel has no scale of its own.
-        for (scale, _) in scale.iter_mut().zip(codes.chunks_exact(n)).filter(|(_, row)| row.iter().all(|&q| q == 0)) {
-            *scale = 1.0;
+        if task.fires {
+            quantize::coarsen(&mut scale, &mut codes, rules);
         }
         let peaks: Vec<u64> = task
             .blocks
@@ -356,7 +355,7 @@ impl Walk<'_> {
             Schedule::Layered => (1, u64::from(self.spiking.steps)),
         };
         let bounds: Vec<u64> = bounds.iter().map(|b| b * at_once).collect();
-        let units = quantize::units(task.name, &scale, &bounds, steps, task.fires, rules)?;
+        let units = quantize::units(&scale, &bounds, steps, task.fires, rules);
         // The threshold's rounding changes the weights a little: the bias keeps the mean current where it was.
         let state = quantize::state(task.name, &units, &solved.bias, initial, task.fires, rules)?;
         let synapses = self

@@ -25,25 +25,38 @@ pub struct Units {
     pub unit: Vec<f64>,
 }
 
+/// Largest threshold of the chip.
+fn top(rules: &StateRules) -> f64 {
+    ((1u64 << (rules.threshold_bits - 1).min(30)) - 1) as f64
+}
+
+/// Makes codes coarser where a channel's scale is finer than the chip's widest threshold: its synapses are next to
+/// nothing beside the threshold. `codes`: channels x n. A channel left without any
+/// gets the scale 1.
+pub fn coarsen(scale: &mut [f64], codes: &mut [i32], rules: &StateRules) {
+    let n = codes.len() / scale.len().max(1);
+    for (scale, codes) in scale.iter_mut().zip(codes.chunks_mut(n.max(1))) {
+        let ratio = *scale * top(rules);
+        if ratio < 1.0 {
+            codes.iter_mut().for_each(|q| *q = (f64::from(*q) * ratio).round() as i32);
+            *scale = if codes.iter().all(|&q| q == 0) { 1.0 } else { 1.0 / top(rules) };
+        }
+    }
+}
+
 /// Chooses them. `scale`: per channel, thresholds per code. `bounds`: per channel, the largest |sum of codes * input|
 /// of one step (layered: of all steps). `steps`: over which a readout accumulates.
-///
-/// # Errors
-/// Work, naming `layer`: a threshold is wider than the chip's.
-pub fn units(layer: &str, scale: &[f64], bounds: &[u64], steps: u32, fires: bool, rules: &StateRules) -> Result<Units> {
+pub fn units(scale: &[f64], bounds: &[u64], steps: u32, fires: bool, rules: &StateRules) -> Units {
     let largest = bounds.iter().copied().max().unwrap_or(1).max(1);
     if !fires {
         let fits = |f: u32| (largest << f) * u64::from(steps) < 1 << 30 && largest << f < EXACT;
         let fraction = (0..=MAX_FRACTION).rev().find(|&f| fits(f)).unwrap_or(0);
         let unit = scale.iter().map(|s| s / f64::from(1u32 << fraction)).collect();
-        return Ok(Units { fraction, threshold: vec![1; scale.len()], unit });
+        return Units { fraction, threshold: vec![1; scale.len()], unit };
     }
-    let top = ((1u64 << (rules.threshold_bits - 1).min(30)) - 1) as f64;
+    let top = top(rules);
     let highest = scale.iter().fold(0f64, |m, &s| m.max(1.0 / s));
     let lowest = scale.iter().fold(f64::INFINITY, |m, &s| m.min(1.0 / s));
-    if highest > top {
-        return Err(too_wide(layer, "threshold", highest, "threshold_bits", rules.threshold_bits));
-    }
     let mut fraction = 0;
     while fraction < MAX_FRACTION
         && lowest * f64::from(1u32 << fraction) < FINE
@@ -55,12 +68,7 @@ pub fn units(layer: &str, scale: &[f64], bounds: &[u64], steps: u32, fires: bool
     let threshold: Vec<i32> =
         scale.iter().map(|s| (f64::from(1u32 << fraction) / s).round().clamp(1.0, top) as i32).collect();
     let unit = threshold.iter().map(|&t| 1.0 / f64::from(t)).collect();
-    Ok(Units { fraction, threshold, unit })
-}
-
-fn too_wide(layer: &str, what: &str, value: f64, field: &str, bits: u32) -> Error {
-    let need = value.abs().log2().floor() as u32 + 2;
-    Error::work(layer, format!("a {what} needs {need} bits with its sign, the chip's state.{field} is {bits}"))
+    Units { fraction, threshold, unit }
 }
 
 /// Biases (in thresholds per step) and initial potentials (in thresholds) in those units.
@@ -72,7 +80,11 @@ pub fn state(layer: &str, units: &Units, bias: &[f64], initial: f64, fires: bool
     let whole = |(b, u): (&f64, &f64)| {
         let code = (b / u).round();
         let fits = code.abs() <= top;
-        fits.then_some(code as i32).ok_or_else(|| too_wide(layer, "bias", code, "bias_bits", rules.bias_bits))
+        fits.then_some(code as i32).ok_or_else(|| {
+            let need = code.abs().log2().floor() as u32 + 2;
+            let have = rules.bias_bits;
+            Error::work(layer, format!("a bias needs {need} bits with its sign, the chip's state.bias_bits is {have}"))
+        })
     };
     Ok(State::Integer {
         bias: bias.iter().zip(&units.unit).map(whole).collect::<Result<_>>()?,
