@@ -17,5 +17,6 @@ pub mod network;
 pub mod neuron;
 pub mod report;
 pub mod spiking;
+pub mod verify;
 
 pub use error::{Error, Result};

@@ -1,5 +1,6 @@
 //! The command line: one file a command. Exit codes: 0 done, 1 the work failed, 2 wrong use or unreadable input.
 
+mod check;
 mod chips;
 mod convert;
 mod demo;
@@ -34,6 +35,8 @@ enum Command {
     Convert(Box<convert::Args>),
     /// Run a converted network on images and compare it with the original
     Simulate(simulate::Args),
+    /// Repeat a conversion and have its layer problems solved again by an independent code
+    Check(check::Args),
     /// Solve one bare layer problem
     Solve(solve::Args),
     /// Show a model's layers and whether they map, before any work
@@ -67,6 +70,7 @@ fn run(command: Command) -> Result<()> {
         Command::Demo(args) => demo::run(&args),
         Command::Convert(args) => convert::run(&args),
         Command::Simulate(args) => simulate::run(&args),
+        Command::Check(args) => check::run(&args),
         Command::Solve(args) => solve::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Devices(args) => devices::run(&args),

@@ -13,6 +13,7 @@ use crate::chip::{Grid, ScaleOwner};
 use crate::compute::{Choice, Device};
 use crate::error::{Error, Result};
 use crate::fit::{Bounds, Method, Solution, Spec, Status, solve};
+use crate::verify;
 use input::{Input, Means};
 
 /// Solve one layer problem: least squares under bounds on the weights, or with weights on a grid
@@ -55,6 +56,13 @@ pub struct Args {
     /// Relative gap at which weights under bounds count as optimal
     #[arg(long, default_value_t = 1e-5)]
     pub tolerance: f64,
+    /// Have rows solved again by an independent interior point, with a table on standard error; exit code 1 if any
+    /// disagrees
+    #[arg(long)]
+    pub check: bool,
+    /// Rows that --check looks at
+    #[arg(long, value_name = "K", default_value_t = 16)]
+    pub rows: usize,
     /// auto, gpu, cpu or the number of a device
     #[arg(long, default_value = "auto")]
     pub device: Choice,
@@ -88,6 +96,11 @@ struct Line<'a> {
     damping: f64,
     device: &'a str,
     note: Option<&'a str>,
+    /// Rows that --check looked at, and how many of them disagreed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checked: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    disagreements: Option<usize>,
 }
 
 /// # Errors
@@ -121,6 +134,14 @@ pub fn run(args: &Args) -> Result<()> {
             format!("is not positive semidefinite: its unit-diagonal form needs {:.0e} more", solution.damping);
         return Err(Error::input("h", message).within(args.problem.display()));
     }
+    let checked = match args.check {
+        true => Some(verify::check(&problem, &spec, &solution, &verify::sampled(problem.m, args.rows.max(1), 0))?),
+        false => None,
+    };
+    let disagreements = checked.as_ref().map(|rows| rows.iter().filter(|r| !r.verdict.agrees()).count());
+    if let Some(rows) = &checked {
+        eprintln!("{}", super::check::table("output", rows.iter().map(|r| (r.row.to_string(), r))));
+    }
     if let Some(out) = &args.out {
         write(out, &solution, means.as_ref(), problem.n, problem.m)?;
     }
@@ -141,10 +162,15 @@ pub fn run(args: &Args) -> Result<()> {
         damping: solution.damping,
         device: &device.info().name,
         note: solution.note.as_deref(),
+        checked: checked.as_ref().map(Vec::len),
+        disagreements,
     };
     let text = serde_json::to_string(&line).map_err(|e| Error::work("result", e.to_string()))?;
     println!("{text}");
-    Ok(())
+    match disagreements {
+        None | Some(0) => Ok(()),
+        Some(n) => Err(Error::work(args.problem.display().to_string(), format!("{n} rows disagree"))),
+    }
 }
 
 /// Writes the result beside its place first, so that a failure leaves no half of it.

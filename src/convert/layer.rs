@@ -274,6 +274,7 @@ impl Walk<'_> {
             problem.ridge = self.options.ridge;
             let tt = problem.tt.as_ref().map_or(0.0, |tt| tt.iter().sum());
             let solution = fit::solve_with(self.dev, &problem, &spec, &|| self.watch.cancelled())?;
+            self.watch.solved(task.name, &problem, &spec, &solution)?;
             let bias = Problem::bias(&solution.w, &raw);
             Ok((solution, bias, tt))
         };

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::chip::Chip;
 use crate::compute::Device;
 use crate::error::{Error, Result};
-use crate::fit::Method;
+use crate::fit::{Method, Problem, Solution, Spec};
 use crate::network::{Dataset, Layout, Network};
 use crate::spiking::{Schedule, SpikingNetwork};
 
@@ -90,6 +90,10 @@ pub trait Watch: Sync {
     fn tick(&self);
     /// True when the user asked to stop.
     fn cancelled(&self) -> bool;
+    /// A layer's problem (of one group) is solved. An error ends the conversion.
+    fn solved(&self, _layer: &str, _problem: &Problem, _spec: &Spec, _solution: &Solution) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// Says nothing and never stops.

@@ -3,11 +3,14 @@
 mod html;
 mod memory;
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
 use crate::compare::TestRecord;
 use crate::compute::{Device, DeviceInfo};
 use crate::convert::LayerRecord;
+use crate::error::{Error, Result};
 
 pub use html::html;
 pub use memory::host_peak_bytes;
@@ -31,6 +34,18 @@ pub struct Report {
     pub notes: Vec<String>,
     pub seconds: Seconds,
     pub peak_memory: PeakMemory,
+}
+
+impl Report {
+    /// Reads report.json.
+    ///
+    /// # Errors
+    /// Input: unreadable or not a report.
+    pub fn read(path: &Path) -> Result<Report> {
+        let name = path.display().to_string();
+        let text = std::fs::read_to_string(path).map_err(|e| Error::input(&name, e.to_string()))?;
+        serde_json::from_str(&text).map_err(|e| Error::input(&name, e.to_string()))
+    }
 }
 
 /// Notes on a conversion's figures. `seen`: the test images are the calibration images.
