@@ -113,8 +113,10 @@ fn winner(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count:
     if o.index == 0xffffffffu {
         return;
     }
-    var now = Scalar(0);
-    var before = Scalar(0);
+    // The lowest i32: no tap was inside yet. Codes of the input may be negative.
+    let nothing = bitcast<Scalar>(0x80000000u);
+    var now = nothing;
+    var before = nothing;
     for (var tap = p.first; tap < p.last; tap++) {
         let i = tap_index(o, o.image, tap);
         if i != 0xffffffffu {
@@ -124,5 +126,5 @@ fn winner(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count:
             }
         }
     }
-    y[o.index] = now - before;
+    y[o.index] = select(now, Scalar(0), now == nothing) - select(before, Scalar(0), before == nothing);
 }

@@ -26,7 +26,7 @@ fn windows(p: &Pool, images: usize) -> Vec<Vec<usize>> {
 
 fn check(p: &Pool, steps: usize, images: usize, seed: u64) {
     let x = reals(seed, images * p.input.len());
-    let trains = integers(seed + 1, steps * images * p.input.len(), 0, 2);
+    let trains = integers(seed + 1, steps * images * p.input.len(), -1, 2);
     let each: Vec<u32> = integers(seed + 2, p.output.area(), 1, 9).iter().map(|&v| v as u32).collect();
     let reads = windows(p, images);
     let area = p.output.area();

@@ -108,7 +108,8 @@ pub fn sum_weighted(
     Ok(())
 }
 
-/// The rate winner's spike train: y[t] = max over the window of the spikes up to t, minus the same up to t - 1.
+/// The rate winner's spike train: y[t] = max over the window of the spikes up to t, minus the same up to t - 1 (0 before
+/// the first step); 0 where no tap is inside. Counts may be negative.
 /// `x`: steps x images x input.len(), `y`: steps x images x output.len().
 pub fn winner(dev: &Device, pool: &Pool, steps: usize, x: &Buffer<i32>, y: &mut Buffer<i32>) -> Result<()> {
     let all = pool.images(y);
@@ -125,7 +126,18 @@ pub fn winner(dev: &Device, pool: &Pool, steps: usize, x: &Buffer<i32>, y: &mut 
         return dispatch(gpu, "winner", pool, all / steps, &so_far, x.gpu()?, y);
     }
     let y = y.host_mut()?;
-    twin(pool, so_far.host()?, y, |y| y.fill(0), i32::max, |_| {});
+    // Codes of the input may be negative.
+    let nothing = i32::MIN;
+    twin(
+        pool,
+        so_far.host()?,
+        y,
+        |y| y.fill(nothing),
+        i32::max,
+        |y| {
+            y.iter_mut().filter(|y| **y == nothing).for_each(|y| *y = 0);
+        },
+    );
     let step = y.len() / steps;
     for t in (1..steps).rev() {
         let (before, now) = y.split_at_mut(t * step);

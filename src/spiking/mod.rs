@@ -1,5 +1,6 @@
 //! The result: the spiking network, its simulation, its metrics.
 
+mod activity;
 mod network;
 mod respond;
 pub mod simulate;

@@ -11,6 +11,8 @@ use crate::error::{Error, Result};
 use crate::network::Shape;
 use crate::neuron::Model;
 
+pub use super::activity::Activity;
+use super::activity::{FanOut, fan_out};
 use super::network::{Layer, Schedule, SpikingNetwork, SpikingNode, SpikingOp, State, Weights};
 
 /// Spike trains of one node for a batch: counts `[steps][images][shape]`. `steps` is 1 where the trains are constant,
@@ -322,29 +324,13 @@ pub struct Simulation<'a> {
     fan_out: Vec<Vec<FanOut>>,
 }
 
-/// Synapses that one spike at a position of a node drives, `area` values; all channels alike.
-struct FanOut {
-    source: usize,
-    synapses: Vec<u32>,
-}
-
-/// What a batch did, summed over its images.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Activity {
-    /// Spikes of each node; zero for nodes that are not neurons.
-    pub spikes: Vec<u64>,
-    /// Synapses driven by spikes, by the node that they lead to.
-    pub synaptic_operations: Vec<u64>,
-}
-
 impl<'a> Simulation<'a> {
     pub fn new(dev: &Device, net: &'a SpikingNetwork) -> Result<Self> {
         let runners = (0..net.nodes.len())
             .map(|i| if i == 0 { Ok(None) } else { Runner::new(dev, net, i).map(Some) })
             .collect::<Result<_>>()?;
         let last_use = crate::network::last_uses(net.nodes.len(), net.output, |i| net.nodes[i].sources());
-        let fan_out = net.nodes.iter().map(|n| fan_out(net, n)).collect();
-        Ok(Self { net, runners, last_use, fan_out })
+        Ok(Self { net, runners, last_use, fan_out: fan_out(net) })
     }
 
     /// Runs a batch of raw images (CHW); gives the decoded output, `[images][output]` in ANN units, and adds to
@@ -354,7 +340,7 @@ impl<'a> Simulation<'a> {
         activity.spikes.resize(net.nodes.len(), 0);
         activity.synaptic_operations.resize(net.nodes.len(), 0);
         let mut live: Vec<Option<Trains>> = vec![Some(encode(dev, net, raw, images)?)];
-        let mut totals: Vec<Vec<f32>> = vec![vec![]];
+        let mut output = vec![];
         for (i, node) in net.nodes.iter().enumerate().skip(1) {
             let Some(runner) = &self.runners[i] else { return Err(Error::work(&node.name, "a second input node")) };
             let inputs = runner
@@ -362,31 +348,34 @@ impl<'a> Simulation<'a> {
                 .iter()
                 .map(|&s| live[s].as_ref().ok_or_else(|| Error::work(&node.name, "its source was dropped too early")))
                 .collect::<Result<Vec<_>>>()?;
-            for fan in &self.fan_out[i] {
-                activity.synaptic_operations[i] += fan.operations(&totals[fan.source]);
-            }
             match runner.run(dev, images, &inputs)? {
                 Output::Values(values) if i == net.output => return Ok(decoded(node, &values)),
                 Output::Values(_) => return Err(Error::work(&node.name, "a readout before the output")),
                 Output::Trains(trains) => {
-                    let total = if node.constant { vec![] } else { dev.download(&trains.totals(dev)?)? };
-                    if node.firing().is_some() {
-                        activity.spikes[i] += total.iter().map(|&n| n as u64).sum::<u64>();
+                    if node.firing().is_some() || !self.fan_out[i].is_empty() || i == net.output {
+                        let total = dev.download(&trains.totals(dev)?)?;
+                        if node.firing().is_some() {
+                            activity.spikes[i] += total.iter().map(|&n| n as u64).sum::<u64>();
+                        }
+                        for fan in &self.fan_out[i] {
+                            activity.synaptic_operations[fan.target] += fan.operations(&total);
+                        }
+                        if i == net.output {
+                            output = total;
+                        }
                     }
-                    totals.push(total);
                     live.push(Some(trains));
                 }
             }
             for (j, &last) in self.last_use.iter().enumerate() {
                 if last == i && j < live.len() {
                     live[j] = None;
-                    totals[j] = vec![];
                 }
             }
         }
         let node = &net.nodes[net.output];
         let rate = rate_per_total(net, net.output);
-        let rates: Vec<f32> = totals[net.output].iter().map(|&n| (f64::from(n) * rate) as f32).collect();
+        let rates: Vec<f32> = output.iter().map(|&n| (f64::from(n) * rate) as f32).collect();
         Ok(decoded(node, &rates))
     }
 }
@@ -394,41 +383,4 @@ impl<'a> Simulation<'a> {
 /// A batch of a node's rates (or accumulated values) as values of the trained network.
 fn decoded(node: &SpikingNode, rates: &[f32]) -> Vec<f32> {
     rates.chunks_exact(node.shape.len()).flat_map(|r| node.decode.values(r, node.shape.area())).collect()
-}
-
-impl FanOut {
-    fn operations(&self, totals: &[f32]) -> u64 {
-        let area = self.synapses.len();
-        totals
-            .chunks_exact(area)
-            .flat_map(|p| p.iter().zip(&self.synapses))
-            .map(|(&n, &f)| n as u64 * u64::from(f))
-            .sum()
-    }
-}
-
-/// For each spiking source of a layer, how many synapses a spike at each of its positions drives.
-fn fan_out(net: &SpikingNetwork, node: &SpikingNode) -> Vec<FanOut> {
-    let SpikingOp::Neurons(layer) = &node.op else { return vec![] };
-    let mut all = Vec::new();
-    for s in layer.synapses.iter().filter(|s| !net.nodes[s.source].constant) {
-        let from = net.nodes[s.source].shape;
-        let hits = |size: usize, out: usize, axis: usize| -> Vec<u32> {
-            let mut hits = vec![0; size];
-            for o in 0..out {
-                for k in 0..s.window.kernel[axis] {
-                    let at = (o * s.window.stride[axis] + k * s.window.dilation[axis]) as isize - s.window.pad[axis];
-                    if (0..size as isize).contains(&at) {
-                        hits[at as usize] += 1;
-                    }
-                }
-            }
-            hits
-        };
-        let (rows, columns) = (hits(from.h, node.shape.h, 0), hits(from.w, node.shape.w, 1));
-        let channels = (node.shape.c / s.groups) as u32;
-        let synapses = rows.iter().flat_map(|r| columns.iter().map(move |c| r * c * channels)).collect();
-        all.push(FanOut { source: s.source, synapses });
-    }
-    all
 }
