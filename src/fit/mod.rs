@@ -3,6 +3,7 @@
 //! min over W in C: sum_s ||W x_s - t_s||^2 + ridge, with C what the chip can hold (METHOD sections 2, 4, 5).
 //! `problem` builds it from sums over samples; `solve` is the door to the solvers.
 
+mod absolute;
 mod bounds;
 mod continuous;
 mod polish;
@@ -13,6 +14,8 @@ mod solve;
 mod stepper;
 mod system;
 
+pub use crate::compute::solver::absolute::Measure;
+pub use absolute::{AbsoluteFit, Samples, solve_absolute};
 pub use bounds::Bounds;
 pub use problem::{Problem, Sums};
 pub use solve::{Method, Objectives, Solution, Spec, Status, solve, solve_with};

@@ -4,6 +4,7 @@
 //! runs), and the dispatch that runs the WGSL shader of the same name on a GPU and the twin in f32 elsewhere.
 //! METHOD sections 4 and 5.
 
+pub mod absolute;
 pub mod admm;
 pub mod box_gradient;
 pub mod dense;
