@@ -1,5 +1,6 @@
 //! `synfit solve PROBLEM.npz`: the bare batch solver for one layer problem.
 
+mod absolute;
 mod input;
 
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use serde::Serialize;
 use crate::chip::{Grid, ScaleOwner};
 use crate::compute::{Choice, Device};
 use crate::error::{Error, Result};
-use crate::fit::{Bounds, Method, Solution, Spec, Status, solve};
+use crate::fit::{Bounds, Method, Spec, Status, solve};
 use crate::verify;
 use input::{Input, Means};
 
@@ -44,6 +45,10 @@ pub struct Args {
     /// The values a stored weight may take, in units of its scale: a,b,c
     #[arg(long, value_delimiter = ',', allow_hyphen_values = true, num_args = 1)]
     pub levels: Option<Vec<f64>>,
+    /// How residuals count: l2 (squared), l1 (sum of magnitudes) or chebyshev (the largest magnitude); the latter two
+    /// need x and t
+    #[arg(long, value_enum, default_value = "l2")]
+    pub objective: Objective,
     /// Ridge in units of the mean of H's diagonal
     #[arg(long, default_value_t = 0.0, allow_hyphen_values = true)]
     pub ridge: f64,
@@ -71,10 +76,21 @@ pub struct Args {
     pub json: bool,
 }
 
+/// Iterations of the fits by magnitude.
+const MOST_ITERATIONS: usize = 50_000;
+
+/// How residuals count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Objective {
+    L2,
+    L1,
+    Chebyshev,
+}
+
 /// The JSON line.
 #[derive(Debug, Serialize)]
 struct Line<'a> {
-    /// sum_s ||W x_s + b - t_s||^2 (plus the ridge) of the stored weights.
+    /// sum_s ||W x_s + b - t_s||^2 (plus the ridge) of the stored weights; by magnitude with l1 and chebyshev.
     objective: f64,
     /// The same for round to nearest with max-abs scale; without a grid, for the clipped unconstrained solution.
     rtn_objective: f64,
@@ -125,6 +141,15 @@ pub fn run(args: &Args) -> Result<()> {
         tolerance: args.tolerance,
         ..Spec::default()
     };
+    if args.objective != Objective::L2 {
+        if args.ridge > 0.0 {
+            return Err(Error::input("--ridge", "is for --objective l2"));
+        }
+        let raw = input::samples(&args.problem)?;
+        // First-order iterations take long for what least squares gets by pivoting.
+        let spec = Spec { max_iterations: MOST_ITERATIONS, ..spec };
+        return absolute::run(args, &device, &raw, &spec);
+    }
     let begun = Instant::now();
     let solution = solve(&device, &problem, &spec).map_err(|e| e.within(args.problem.display()))?;
     let seconds = begun.elapsed().as_secs_f64();
@@ -143,7 +168,13 @@ pub fn run(args: &Args) -> Result<()> {
         eprintln!("{}", super::check::table("output", rows.iter().map(|r| (r.row.to_string(), r))));
     }
     if let Some(out) = &args.out {
-        write(out, &solution, means.as_ref(), problem.n, problem.m)?;
+        let (n, m) = (problem.n, problem.m);
+        let shift = |o: usize, means: &Means| {
+            means.t[o] - solution.w[o * n..(o + 1) * n].iter().zip(&means.x).map(|(w, x)| w * x).sum::<f64>()
+        };
+        let bias = (0..m).map(|o| means.as_ref().map_or(0.0, |means| shift(o, means))).collect();
+        let found = Found { w: &solution.w, codes: solution.codes.as_deref(), scale: &solution.scale, bias };
+        write(out, &found, n, m)?;
     }
     let total = |rows: &[f64]| rows.iter().sum::<f64>();
     let line = Line {
@@ -173,24 +204,26 @@ pub fn run(args: &Args) -> Result<()> {
     }
 }
 
+/// What the result file holds.
+struct Found<'a> {
+    w: &'a [f64],
+    codes: Option<&'a [i32]>,
+    scale: &'a [f64],
+    bias: Vec<f64>,
+}
+
 /// Writes the result beside its place first, so that a failure leaves no half of it.
-fn write(out: &Path, solution: &Solution, means: Option<&Means>, n: usize, m: usize) -> Result<()> {
+fn write(out: &Path, found: &Found, n: usize, m: usize) -> Result<()> {
     let failed = |e: &dyn std::fmt::Display| Error::work(out.display().to_string(), e.to_string());
     let folder = out.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let file = tempfile::NamedTempFile::new_in(folder).map_err(|e| failed(&e))?;
     let mut npz = NpzWriter::new(file.as_file());
-    let matrix = |w: &[f64]| Array2::from_shape_vec((m, n), w.to_vec());
-    let bias = match means {
-        None => vec![0.0; m],
-        Some(means) => (0..m)
-            .map(|o| means.t[o] - solution.w[o * n..(o + 1) * n].iter().zip(&means.x).map(|(w, x)| w * x).sum::<f64>())
-            .collect(),
-    };
-    npz.add_array("w", &matrix(&solution.w).map_err(|e| failed(&e))?).map_err(|e| failed(&e))?;
-    npz.add_array("scale", &Array1::from(solution.scale.clone())).map_err(|e| failed(&e))?;
-    npz.add_array("bias", &Array1::from(bias)).map_err(|e| failed(&e))?;
-    if let Some(codes) = &solution.codes {
-        let codes = Array2::from_shape_vec((m, n), codes.clone()).map_err(|e| failed(&e))?;
+    let matrix = Array2::from_shape_vec((m, n), found.w.to_vec()).map_err(|e| failed(&e))?;
+    npz.add_array("w", &matrix).map_err(|e| failed(&e))?;
+    npz.add_array("scale", &Array1::from(found.scale.to_vec())).map_err(|e| failed(&e))?;
+    npz.add_array("bias", &Array1::from(found.bias.clone())).map_err(|e| failed(&e))?;
+    if let Some(codes) = found.codes {
+        let codes = Array2::from_shape_vec((m, n), codes.to_vec()).map_err(|e| failed(&e))?;
         npz.add_array("codes", &codes).map_err(|e| failed(&e))?;
     }
     npz.finish().map_err(|e| failed(&e))?;

@@ -116,6 +116,30 @@ fn read_named(path: &Path, bias: bool) -> Result<Input> {
     Ok(input)
 }
 
+/// The samples themselves, in f64.
+pub struct RawSamples {
+    pub n: usize,
+    pub m: usize,
+    /// S x n and S x m.
+    pub x: Vec<f64>,
+    pub t: Vec<f64>,
+}
+
+/// Reads `x` and `t` of a problem that `read` has found sound.
+///
+/// # Errors
+/// `Input`: the file has sums only.
+pub fn samples(path: &Path) -> Result<RawSamples> {
+    let named = |message: String| Error::input("", message).within(path.display());
+    let file = File::open(path).map_err(|e| named(e.to_string()))?;
+    let mut npz = NpzReader::new(file).map_err(|e| named(format!("is not an .npz file: {e}")))?;
+    let needs = |_| named("holds sums only; l1 and chebyshev need x and t".into());
+    let x = numbers(&mut npz, "x").map_err(needs)?;
+    let t = numbers(&mut npz, "t").map_err(needs)?;
+    let (count, n) = two_dimensional("x", &x)?;
+    Ok(RawSamples { n, m: t.all().len() / count, x: x.all(), t: t.all() })
+}
+
 fn numbers(npz: &mut NpzReader<File>, name: &str) -> Result<Numbers> {
     fn typed<T: ReadableElement>(
         npz: &mut NpzReader<File>,
