@@ -71,6 +71,19 @@ pub struct Trial<'a> {
     pub decision: Decision,
 }
 
+/// # Errors
+/// Input: labels that are not one an image or not among the outputs.
+pub fn check_labels(network: &Network, labels: &[i64], images: usize) -> Result<()> {
+    if labels.len() != images {
+        return Err(Error::input("labels", format!("{} labels for {images} images", labels.len())));
+    }
+    let outputs = network.output_shape().len();
+    match labels.iter().find(|&&l| l < 0 || l as usize >= outputs) {
+        Some(bad) => Err(Error::input("labels", format!("{bad} is not one of the network's {outputs} outputs"))),
+        None => Ok(()),
+    }
+}
+
 /// Runs both networks on all images.
 ///
 /// # Errors
@@ -79,12 +92,7 @@ pub fn compare(dev: &Device, trial: &Trial, batch_bytes: u64, watch: &dyn Watch)
     let Trial { network, spiking, images, labels, decision } = *trial;
     let outputs = network.output_shape().len();
     if let Some(labels) = labels {
-        if labels.len() != images.len() {
-            return Err(Error::input("labels", format!("{} labels for {} images", labels.len(), images.len())));
-        }
-        if let Some(bad) = labels.iter().find(|&&l| l < 0 || l as usize >= outputs) {
-            return Err(Error::input("labels", format!("{bad} is not one of the network's {outputs} outputs")));
-        }
+        check_labels(network, labels, images.len())?;
     }
     let forward = Forward::new(dev, network)?;
     let simulation = Simulation::new(dev, spiking)?;

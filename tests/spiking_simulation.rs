@@ -2,11 +2,14 @@
 //! outputs, on both devices, integers bit for bit.
 
 mod common;
+#[path = "common/naive.rs"]
+mod naive;
 #[path = "common/spiking.rs"]
 mod spiking;
 
 use common::devices;
-use spiking::{Recipe, each_synapse, images, naive, network};
+use naive::{each_synapse, naive};
+use spiking::{Recipe, images, network};
 use synfit::compute::Device;
 use synfit::neuron::{Model, Reset};
 use synfit::spiking::simulate::{Activity, Output, Runner, Simulation, encode};

@@ -7,7 +7,7 @@ use super::job::{JobArgs, is_uniform, job_file};
 use super::output::OutputFolder;
 use super::progress::Progress;
 use super::table;
-use crate::compare::compare;
+use crate::compare::{check_labels, compare};
 use crate::compute::Device;
 use crate::convert;
 use crate::error::{Error, Result};
@@ -45,6 +45,8 @@ pub fn run(args: &Args) -> Result<()> {
 pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])]) -> Result<Report> {
     let start = Instant::now();
     job.need()?;
+    // Before there is a folder that Ctrl-C could leave behind.
+    let progress = Progress::new()?;
     let folder = OutputFolder::new(out)?;
     for (name, bytes) in input {
         let path = folder.path().join(name);
@@ -71,11 +73,13 @@ pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])]) -> Resu
     let calibration = located.calibration_images(&network)?;
     let test = located.test_images(&network)?;
     let labels = located.test_labels(&test)?;
+    if let Some(labels) = &labels {
+        check_labels(&network, labels, test.len())?;
+    }
     let dev = Device::open(choice)?;
     tracing::info!(device = dev.info().name, "opened");
     let read = start.elapsed().as_secs_f64();
 
-    let progress = Progress::new()?;
     let began = Instant::now();
     let conversion = convert::convert(&dev, &network, &calibration, &options, folder.path(), &progress)?;
     let converted = began.elapsed().as_secs_f64();

@@ -12,6 +12,7 @@ use crate::convert::{Images, Options};
 use crate::error::{Error, Result};
 use crate::network::{ChannelOrder, Dataset, Layout, Network, Preprocess};
 use crate::neuron::Model;
+use crate::spiking::STEPS;
 
 /// All keys are optional here; `Job::resolve` says which are needed.
 #[derive(Debug, Clone, Default, clap::Args, Serialize, Deserialize)]
@@ -252,8 +253,8 @@ impl JobArgs {
             chip.weights.scale = word("bits-scale", owner, "layer, channel, neuron")?;
         }
         let steps = *given("steps", &self.steps)?;
-        if !(1..=4096).contains(&steps) {
-            return Err(Error::input("steps", format!("{steps} is outside 1..=4096")));
+        if !STEPS.contains(&steps) {
+            return Err(Error::input("steps", format!("{steps} is outside {STEPS:?}")));
         }
         let ridge = *given("ridge", &self.ridge)?;
         if !(ridge >= 0.0 && ridge.is_finite()) {
@@ -320,7 +321,7 @@ impl JobArgs {
         let mut data = match source.strip_prefix("uniform:") {
             Some(ranges) => {
                 let (lo, hi) = ranges_of(ranges)?;
-                Dataset::uniform(want, images.unwrap_or(1000), &lo, &hi, seed)?
+                Dataset::uniform(want, images.unwrap_or(1000), &lo, &hi, seed).map_err(|e| e.within(source))?
             }
             None => self.open_file(network, Path::new(source))?,
         };

@@ -8,6 +8,7 @@ use super::table;
 use crate::compare::{Trial, compare};
 use crate::compute::Device;
 use crate::error::{Error, Result};
+use crate::spiking::STEPS;
 use crate::{export, network};
 
 #[derive(clap::Args)]
@@ -46,8 +47,8 @@ pub fn run(args: &Args) -> Result<()> {
     job.test_images = args.images.or(job.test_images);
     let mut spiking = export::safetensors::read(&args.dir.join("weights.safetensors"))?;
     if let Some(steps) = args.steps {
-        if !(1..=4096).contains(&steps) {
-            return Err(Error::input("steps", format!("{steps} is outside 1..=4096")));
+        if !STEPS.contains(&steps) {
+            return Err(Error::input("steps", format!("{steps} is outside {STEPS:?}")));
         }
         spiking.steps = steps;
     }

@@ -24,4 +24,5 @@ pub mod time;
 pub use adapters::{Choice, DeviceInfo, devices};
 pub use buffer::{Buffer, Element};
 pub use device::Device;
+pub(crate) use patch::check_window;
 pub(crate) use simd::vectorized;

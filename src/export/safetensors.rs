@@ -193,7 +193,7 @@ fn push_layer(net: &SpikingNetwork, node: &SpikingNode, layer: &Layer, tensors: 
 /// Reads what `write` wrote.
 ///
 /// # Errors
-/// The file is missing, damaged, or from another program or version: names the file and the tensor.
+/// The file is missing, damaged, or from another program or version: names the file and the tensor or node.
 pub fn read(path: &Path) -> Result<SpikingNetwork> {
     let wrong = |e: &dyn std::fmt::Display| Error::input(path.display().to_string(), e.to_string());
     let bytes = std::fs::read(path).map_err(|e| wrong(&e))?;
@@ -205,11 +205,8 @@ pub fn read(path: &Path) -> Result<SpikingNetwork> {
         return Err(wrong(&format!("version {} of the format; this synfit reads {VERSION}", structure.version)));
     }
     let file = File { tensors: SafeTensors::deserialize(&bytes).map_err(|e| wrong(&e))?, path };
-    let nodes = structure.nodes.iter().enumerate().map(|(i, n)| file.node(i, n)).collect::<Result<Vec<_>>>()?;
-    if structure.output >= nodes.len() {
-        return Err(wrong(&"its output is not one of its nodes"));
-    }
-    Ok(SpikingNetwork {
+    let nodes = structure.nodes.iter().map(|n| file.node(n)).collect::<Result<Vec<_>>>()?;
+    let net = SpikingNetwork {
         name: structure.name,
         chip: structure.chip,
         model: structure.model,
@@ -220,7 +217,9 @@ pub fn read(path: &Path) -> Result<SpikingNetwork> {
         output: structure.output,
         head: structure.head,
         potential: structure.potential,
-    })
+    };
+    net.check().map_err(|e| e.within(path.display()))?;
+    Ok(net)
 }
 
 struct File<'a> {
@@ -254,19 +253,8 @@ impl File<'_> {
         })
     }
 
-    fn node(&self, index: usize, n: &NodeStructure) -> Result<SpikingNode> {
+    fn node(&self, n: &NodeStructure) -> Result<SpikingNode> {
         let named = |suffix: &str| format!("{}.{suffix}", n.name);
-        let sources = match &n.op {
-            OpStructure::Input => vec![],
-            OpStructure::Neurons { synapses, .. } => synapses.iter().map(|s| s.source).collect(),
-            OpStructure::SumPool { source, .. }
-            | OpStructure::MaxPool { source, .. }
-            | OpStructure::Gather { source } => vec![*source],
-            OpStructure::Concat { sources } => sources.clone(),
-        };
-        if sources.iter().any(|&s| s >= index) {
-            return Err(self.wrong(&n.name, "reads a node that comes after it"));
-        }
         let op = match &n.op {
             OpStructure::Input => SpikingOp::Input,
             OpStructure::Neurons { synapses, fires, integer } => {
@@ -288,9 +276,6 @@ impl File<'_> {
             gain: self.flat(&named("gain"), Dtype::F64)?,
             base: self.flat(&named("base"), Dtype::F64)?,
         };
-        if decode.origin.len() != n.shape.c || decode.gain.len() != n.shape.c || decode.base.len() != n.channels {
-            return Err(self.wrong(&named("gain"), "does not fit the node's channels"));
-        }
         Ok(SpikingNode { name: n.name.clone(), shape: n.shape, op, decode, peak: n.peak, constant: n.constant })
     }
 

@@ -1,10 +1,12 @@
 //! The result: the spiking network, its simulation, its metrics.
 
 mod activity;
+mod check;
 mod network;
 mod respond;
 pub mod simulate;
 
+pub use check::STEPS;
 pub use respond::Responder;
 
 pub use network::{

@@ -214,7 +214,7 @@ impl LayerRunner {
                         .map(|row| row.iter().map(|c| u64::from(c.unsigned_abs())).sum::<u64>())
                         .max()
                         .unwrap_or(0);
-                    bounds.push(largest * net.nodes[synapses.source].peak * times as u64);
+                    bounds.push(largest.saturating_mul(net.nodes[synapses.source].peak.saturating_mul(times as u64)));
                     weights.push(dev.upload(&shifted)?);
                 }
                 Parameters::Integer {
@@ -241,8 +241,11 @@ impl LayerRunner {
                 }
             }
         };
-        let model =
-            if layered { Model { max_spikes: net.model.max_spikes * net.steps, ..net.model } } else { net.model };
+        let model = if layered {
+            Model { max_spikes: net.model.max_spikes.saturating_mul(net.steps), ..net.model }
+        } else {
+            net.model
+        };
         Ok(Self {
             model,
             steps: if layered { 1 } else { net.steps as usize },
