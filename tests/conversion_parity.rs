@@ -40,7 +40,8 @@ fn compare(job: &[String], points: f64) -> SpikingNetwork {
                 (Some(on_gpu), Some(on_cpu)) => {
                     let apart = (on_gpu - on_cpu).abs() / on_cpu.abs().max(1e-12);
                     println!("{} {error}: {on_gpu:.6e} {on_cpu:.6e}, {:.3} % apart", g["name"], 100.0 * apart);
-                    if apart > 0.01 {
+                    // Below 1e-7 of the targets' square lies the rounding of f32 sums: an exact fit has no error to compare.
+                    if apart > 0.01 && (on_gpu - on_cpu).abs() > 1e-7 {
                         far.push(format!("{} {error}: {on_gpu:e} and {on_cpu:e}", g["name"]));
                     }
                 }
