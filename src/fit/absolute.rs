@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::bounds::Bounds;
 use super::solve::{Spec, Status};
 use crate::compute::Device;
-use crate::compute::solver::absolute::{self, Buffers, Data, Inputs, Measure, State};
+use crate::compute::solver::absolute::{self, Buffers, Data, Inputs, Measure, Shape, State};
 use crate::compute::solver::dense;
 use crate::error::{Error, Result};
 use certify::Certificate;
@@ -134,6 +134,63 @@ pub fn solve_absolute(
     Ok(result)
 }
 
+/// The outputs that are still open: what the iteration needs of them.
+struct Batch {
+    outputs: Vec<usize>,
+    shape: Shape,
+    /// As in `Scaled`, of these outputs alone.
+    d: Vec<f64>,
+    lower: Vec<f64>,
+    upper: Vec<f64>,
+    rho: Vec<f64>,
+    state: State<f64>,
+}
+
+impl Batch {
+    /// All outputs that `best` leaves open, from nothing.
+    fn new(scaled: &Scaled, outputs: Vec<usize>) -> Self {
+        let shape = Shape { m: outputs.len(), ..scaled.shape };
+        let boxes = shape.rows - shape.samples;
+        Self {
+            d: picked(&scaled.d, shape.rows, &outputs),
+            lower: picked(&scaled.lower, boxes, &outputs),
+            upper: picked(&scaled.upper, boxes, &outputs),
+            rho: vec![scaled.first_rho(); shape.m],
+            state: absolute::start(shape),
+            shape,
+            outputs,
+        }
+    }
+
+    /// Drops outputs that are done, so that slow ones do not hold the others up.
+    fn shrink(&mut self, done: impl Fn(usize) -> bool) {
+        let keep: Vec<usize> = (0..self.shape.m).filter(|&at| !done(self.outputs[at])).collect();
+        // Moving everything costs about as much as an iteration.
+        if keep.len() * 10 > self.shape.m * 9 {
+            return;
+        }
+        let Shape { k, rows, samples, .. } = self.shape;
+        for (all, width) in [
+            (&mut self.d, rows),
+            (&mut self.lower, rows - samples),
+            (&mut self.upper, rows - samples),
+            (&mut self.rho, 1),
+            (&mut self.state.w, k),
+            (&mut self.state.z, rows),
+            (&mut self.state.u, rows),
+        ] {
+            *all = picked(all, width, &keep);
+        }
+        self.outputs = keep.iter().map(|&at| self.outputs[at]).collect();
+        self.shape.m = keep.len();
+    }
+}
+
+/// The rows `which` of a matrix of rows of `width`.
+fn picked(all: &[f64], width: usize, which: &[usize]) -> Vec<f64> {
+    which.iter().flat_map(|&o| &all[o * width..(o + 1) * width]).copied().collect()
+}
+
 /// In f64 on the CPU. Returns the iterations.
 fn on_host(
     scaled: &Scaled,
@@ -141,30 +198,22 @@ fn on_host(
     best: &mut Certificate,
     cancelled: &(dyn Fn() -> bool + Sync),
 ) -> Result<usize> {
-    let shape = scaled.shape;
-    let mut state: State<f64> = absolute::start(shape);
-    let mut rho = scaled.rho();
-    let par = dense::par(shape.m * shape.k * shape.rows);
+    let mut batch = Batch::new(scaled, best.open(spec.tolerance));
     let mut pace = Pace::new(spec.max_iterations);
     while let Some(count) = pace.next() {
         stop(cancelled)?;
-        let data = |rho| Data {
-            shape,
-            a: &scaled.a,
-            p: &scaled.p,
-            d: &scaled.d,
-            lower: &scaled.lower,
-            upper: &scaled.upper,
-            rho,
-        };
-        absolute::twin(data(&rho), &mut state, count - 1, par);
+        let Batch { shape, d, lower, upper, rho, state, .. } = &mut batch;
+        let data = Data { shape: *shape, a: &scaled.a, p: &scaled.p, d, lower, upper, rho };
+        let par = dense::par(shape.m * shape.k * shape.rows);
+        absolute::twin(data, state, count - 1, par);
         let before = state.z.clone();
-        absolute::twin(data(&rho), &mut state, 1, par);
-        best.look(scaled, &state, &rho);
+        absolute::twin(data, state, 1, par);
+        best.look(scaled, &batch.outputs, &batch.state, &batch.rho);
         if best.worst() <= spec.tolerance {
             break;
         }
-        balance(scaled, &mut state, &before, &mut rho);
+        balance(scaled, &mut batch, &before);
+        batch.shrink(|o| best.gap(o) <= spec.tolerance);
     }
     Ok(pace.done)
 }
@@ -177,43 +226,38 @@ fn on_device(
     best: &mut Certificate,
     cancelled: &(dyn Fn() -> bool + Sync),
 ) -> Result<usize> {
-    let shape = scaled.shape;
     let single = |v: &[f64]| v.iter().map(|v| *v as f32).collect::<Vec<f32>>();
-    let bounds = match scaled.lower.is_empty() {
-        true => vec![0.0],
-        false => [single(&scaled.lower), single(&scaled.upper)].concat(),
-    };
-    let (a, p, d) = (dev.upload(&single(&scaled.a))?, dev.upload(&single(&scaled.p))?, dev.upload(&single(&scaled.d))?);
-    let bounds = dev.upload(&bounds)?;
-    let mut rho = scaled.rho();
-    let mut state = Buffers {
-        w: dev.zeros(shape.m * shape.k)?,
-        z: dev.zeros(shape.m * shape.rows)?,
-        u: dev.zeros(shape.m * shape.rows)?,
-    };
+    let double = |v: Vec<f32>| v.into_iter().map(f64::from).collect::<Vec<f64>>();
+    let (a, p) = (dev.upload(&single(&scaled.a))?, dev.upload(&single(&scaled.p))?);
+    let mut batch = Batch::new(scaled, best.open(spec.tolerance));
     let mut pace = Pace::new(spec.max_iterations);
     let mut last = f64::INFINITY;
     while let Some(count) = pace.next() {
         stop(cancelled)?;
-        let shared = dev.upload(&single(&rho))?;
-        let inputs = Inputs { shape, a: &a, p: &p, d: &d, bounds: &bounds, rho: &shared };
+        let bounds = match batch.lower.is_empty() {
+            true => vec![0.0],
+            false => [single(&batch.lower), single(&batch.upper)].concat(),
+        };
+        let (d, bounds, rho) = (dev.upload(&single(&batch.d))?, dev.upload(&bounds)?, dev.upload(&single(&batch.rho))?);
+        let inputs = Inputs { shape: batch.shape, a: &a, p: &p, d: &d, bounds: &bounds, rho: &rho };
+        let up = |v: &[f64]| dev.upload(&single(v));
+        let mut state = Buffers { w: up(&batch.state.w)?, z: up(&batch.state.z)?, u: up(&batch.state.u)? };
         absolute::absolute(dev, &inputs, &mut state, count - 1)?;
-        let double = |v: Vec<f32>| v.into_iter().map(f64::from).collect::<Vec<f64>>();
         let before = double(dev.download(&state.z)?);
         absolute::absolute(dev, &inputs, &mut state, 1)?;
-        let mut host = State {
+        batch.state = State {
             w: double(dev.download(&state.w)?),
             z: double(dev.download(&state.z)?),
             u: double(dev.download(&state.u)?),
         };
-        best.look(scaled, &host, &rho);
+        best.look(scaled, &batch.outputs, &batch.state, &batch.rho);
         // f32 goes no further where a long stretch brings next to nothing.
         if best.worst() <= spec.tolerance || (count == CHECK.1 && best.worst() > 0.9 * last) {
             break;
         }
         last = best.worst();
-        balance(scaled, &mut host, &before, &mut rho);
-        dev.write(&mut state.u, 0, &single(&host.u))?;
+        balance(scaled, &mut batch, &before);
+        batch.shrink(|o| best.gap(o) <= spec.tolerance);
     }
     Ok(pace.done)
 }
@@ -243,12 +287,12 @@ fn stop(cancelled: &(dyn Fn() -> bool + Sync)) -> Result<()> {
 }
 
 /// Moves each output's rho towards where primal and dual residual are of one size; the unscaled dual stays.
-fn balance(scaled: &Scaled, state: &mut State<f64>, before: &[f64], rho: &mut [f64]) {
-    let rows = scaled.shape.rows;
-    let fitted = scaled.residuals(&state.w);
-    for (o, rho) in rho.iter_mut().enumerate() {
+fn balance(scaled: &Scaled, batch: &mut Batch, before: &[f64]) {
+    let rows = batch.shape.rows;
+    let fitted = scaled.residuals(batch.shape.m, &batch.d, &batch.state.w);
+    for (o, rho) in batch.rho.iter_mut().enumerate() {
         let part = o * rows..(o + 1) * rows;
-        let z = &state.z[part.clone()];
+        let z = &batch.state.z[part.clone()];
         let primal: f64 = z.iter().zip(&fitted[part.clone()]).map(|(z, r)| (z - r).powi(2)).sum();
         let dual: f64 = z.iter().zip(&before[part.clone()]).map(|(z, b)| (z - b).powi(2)).sum();
         let factor = match (primal / dual.max(f64::MIN_POSITIVE)).sqrt() {
@@ -257,6 +301,6 @@ fn balance(scaled: &Scaled, state: &mut State<f64>, before: &[f64], rho: &mut [f
             _ => continue,
         };
         *rho *= factor;
-        state.u[part].iter_mut().for_each(|u| *u /= factor);
+        batch.state.u[part].iter_mut().for_each(|u| *u /= factor);
     }
 }

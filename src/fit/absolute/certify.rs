@@ -60,57 +60,68 @@ impl Certificate {
         for (own, d) in found.own.iter_mut().zip(scaled.d.chunks_exact(shape.rows)) {
             *own = measured(shape.measure, d[..shape.samples].iter().copied());
         }
+        let all: Vec<usize> = (0..shape.m).collect();
         let zero = vec![0.0; shape.m * shape.k];
-        found.improve(scaled, &zero);
+        found.improve(scaled, &all, &zero);
         found
     }
 
-    /// Takes the iteration's weights and duals.
-    pub fn look(&mut self, scaled: &Scaled, state: &State<f64>, rho: &[f64]) {
-        self.improve(scaled, &state.w);
-        self.bounded(scaled, &state.u, rho);
+    /// Takes the iteration's weights and duals of `outputs`.
+    pub fn look(&mut self, scaled: &Scaled, outputs: &[usize], state: &State<f64>, rho: &[f64]) {
+        self.improve(scaled, outputs, &state.w);
+        self.bounded(scaled, outputs, &state.u, rho);
     }
 
-    /// Keeps `v`, moved into the box, where it is better than what is known.
-    fn improve(&mut self, scaled: &Scaled, v: &[f64]) {
+    /// The outputs whose gap is above `tolerance`.
+    pub fn open(&self, tolerance: f64) -> Vec<usize> {
+        (0..self.value.len()).filter(|&o| self.gap(o) > tolerance).collect()
+    }
+
+    /// An output's relative gap.
+    pub fn gap(&self, o: usize) -> f64 {
+        relative(self.value[o], self.bound[o], self.own[o])
+    }
+
+    /// Keeps `v` (of `outputs`), moved into the box, where it is better than what is known.
+    fn improve(&mut self, scaled: &Scaled, outputs: &[usize], v: &[f64]) {
         let shape = scaled.shape;
         let (k, samples) = (shape.k, shape.samples);
-        let mut inside: Vec<f64> = v
-            .iter()
-            .zip(scaled.lowest.iter().zip(&scaled.highest))
-            .map(|(v, (low, high))| if v.is_finite() { v.max(*low).min(*high) } else { 0f64.max(*low).min(*high) })
-            .collect();
-        let mut residuals = vec![0.0; shape.m * samples];
-        residuals.chunks_exact_mut(samples).zip(scaled.d.chunks_exact(shape.rows)).for_each(|(r, d)| {
-            r.iter_mut().zip(d).for_each(|(r, d)| *r = -d);
-        });
-        for (r, v) in residuals.chunks_exact_mut(samples).zip(inside.chunks_exact(k.max(1))) {
-            r.iter_mut().zip(scaled.x.chunks_exact(k.max(1))).for_each(|(r, x)| *r += dense::dot(x, v));
-        }
-        for o in 0..shape.m {
-            let r = &mut residuals[o * samples..(o + 1) * samples];
+        let better = |(at, &o): (usize, &usize)| {
+            let sides = scaled.lowest[o * k..].iter().zip(&scaled.highest[o * k..]);
+            let mut inside: Vec<f64> = v[at * k..(at + 1) * k]
+                .iter()
+                .zip(sides)
+                .map(|(v, (low, high))| if v.is_finite() { v.max(*low).min(*high) } else { 0f64.max(*low).min(*high) })
+                .collect();
+            let d = &scaled.d[o * shape.rows..][..samples];
+            let fitted = |s: usize| dense::dot(&scaled.x[s * k..(s + 1) * k], &inside);
+            let mut r: Vec<f64> = d.iter().enumerate().map(|(s, d)| fitted(s) - d).collect();
             if scaled.bias {
-                let shift = centre(shape.measure, &mut r.to_vec());
+                let shift = centre(shape.measure, &mut r.clone());
                 r.iter_mut().for_each(|r| *r -= shift);
-                inside[(o + 1) * k - 1] -= shift;
+                inside[k - 1] -= shift;
             }
-            let value = measured(shape.measure, r.iter().copied());
+            (o, measured(shape.measure, r.into_iter()), inside)
+        };
+        let found: Vec<_> = outputs.par_iter().enumerate().map(better).collect();
+        for (o, value, inside) in found {
             if value < self.value[o] {
                 self.value[o] = value;
-                self.v[o * k..(o + 1) * k].copy_from_slice(&inside[o * k..(o + 1) * k]);
+                self.v[o * k..(o + 1) * k].copy_from_slice(&inside);
             }
         }
     }
 
     /// Keeps the bounds that the duals prove, where they are better.
-    fn bounded(&mut self, scaled: &Scaled, u: &[f64], rho: &[f64]) {
+    fn bounded(&mut self, scaled: &Scaled, outputs: &[usize], u: &[f64], rho: &[f64]) {
         let shape = scaled.shape;
         let (k, samples) = (shape.k, shape.samples);
         let reach = |o: usize| Reach::new(scaled, o, self.value[o]);
-        let bounds: Vec<f64> = (0..shape.m)
-            .into_par_iter()
-            .map(|o| {
-                let mut y: Vec<f64> = u[o * shape.rows..][..samples].iter().map(|u| u * rho[o]).collect();
+        let bounds: Vec<f64> = outputs
+            .par_iter()
+            .enumerate()
+            .map(|(at, &o)| {
+                let mut y: Vec<f64> = u[at * shape.rows..][..samples].iter().map(|u| u * rho[at]).collect();
                 let reach = reach(o);
                 let mut g = scaled.products(&y);
                 // Twice, as the first leaves what rounding makes of large numbers.
@@ -130,13 +141,12 @@ impl Certificate {
                 (inputs - dense::dot(&y, d)) / most
             })
             .collect();
-        self.bound.iter_mut().zip(bounds).for_each(|(best, b)| *best = b.max(*best));
+        outputs.iter().zip(bounds).for_each(|(&o, b)| self.bound[o] = b.max(self.bound[o]));
     }
 
     /// The largest relative gap.
     pub fn worst(&self) -> f64 {
-        let rows = self.value.iter().zip(&self.bound).zip(&self.own);
-        rows.map(|((v, b), own)| relative(*v, *b, *own)).fold(0.0, f64::max)
+        (0..self.value.len()).map(|o| self.gap(o)).fold(0.0, f64::max)
     }
 
     fn outward<'a>(&'a self, of: &'a [f64]) -> impl Iterator<Item = f64> + 'a {

@@ -159,18 +159,17 @@ impl Scaled {
     }
 
     /// Where every output's rho begins.
-    pub fn rho(&self) -> Vec<f64> {
-        let first = match self.shape.measure {
+    pub fn first_rho(&self) -> f64 {
+        match self.shape.measure {
             Measure::Sum => 10.0,
             Measure::Largest => 1.0,
-        };
-        vec![first; self.shape.m]
+        }
     }
 
-    /// m x rows: A v - d.
-    pub fn residuals(&self, v: &[f64]) -> Vec<f64> {
-        let Shape { m, k, rows, .. } = self.shape;
-        let mut r: Vec<f64> = self.d.iter().map(|d| -d).collect();
+    /// m x rows: A v - d, for some outputs' d (m x rows) and v (m x k).
+    pub fn residuals(&self, m: usize, d: &[f64], v: &[f64]) -> Vec<f64> {
+        let Shape { k, rows, .. } = self.shape;
+        let mut r: Vec<f64> = d.iter().map(|d| -d).collect();
         if k > 0 {
             dense::product(&mut r, true, v, &self.a, (m, k, rows), dense::par(m * k * rows));
         }
