@@ -1,6 +1,7 @@
 // Elementwise maps in place on f32. One thread an element, 256 a workgroup.
 //   activate: the trained network's activation functions (src/network/layers.rs `Activation`), by `kind`
 //   affine:   y = a[channel] y + b[channel]
+//   add:      y = y + a, element by element
 #import shared/exponential
 #import shared/index
 struct Params { len: u32, kind: u32, alpha: f32, beta: f32, channels: u32, area: u32 }
@@ -46,5 +47,14 @@ fn affine(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count:
     if i < p.len {
         let c = i / p.area % p.channels;
         y[i] = a[c] * y[i] + b[c];
+    }
+}
+
+@compute @workgroup_size(256)
+fn add(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+       @builtin(local_invocation_index) t: u32) {
+    let i = workgroup_number(wid, count) * 256u + t;
+    if i < p.len {
+        y[i] = y[i] + a[i];
     }
 }

@@ -1,4 +1,5 @@
-//! Elementwise maps in place (shaders/activate.wgsl): the trained network's activations and per-channel affine maps.
+//! Elementwise maps in place (shaders/activate.wgsl): the trained network's activations, per-channel affine maps and
+//! sums.
 
 use rayon::prelude::*;
 
@@ -90,5 +91,24 @@ pub fn affine(dev: &Device, shape: Shape, a: &Buffer<f32>, b: &Buffer<f32>, y: &
         let c = plane % shape.c;
         y.iter_mut().for_each(|v| *v = a[c] * *v + b[c]);
     });
+    Ok(())
+}
+
+/// y <- y + x. Errors: lengths.
+pub fn add(dev: &Device, x: &Buffer<f32>, y: &mut Buffer<f32>) -> Result<()> {
+    expect_len("sum", x, y.len())?;
+    if let Some(gpu) = dev.gpu() {
+        let params = Params { len: y.len() as u32, kind: 0, alpha: 0.0, beta: 0.0, channels: 1, area: 1 };
+        // The second table is not read; an empty one stands in.
+        let none = dev.zeros::<f32>(0)?;
+        let groups = y.len().div_ceil(256) as u64;
+        return gpu.run(
+            &Dispatch { shader: SHADER, entry: "add", scalar: "f32", constants: &[], params, groups },
+            &[Bind::In(x.gpu()?), Bind::In(none.gpu()?), Bind::Out(y.gpu()?)],
+        );
+    }
+    let x = x.host()?;
+    let blocks = y.host_mut()?.par_chunks_mut(BLOCK).zip(x.par_chunks(BLOCK));
+    blocks.for_each(|(y, x)| y.iter_mut().zip(x).for_each(|(y, x)| *y += x));
     Ok(())
 }

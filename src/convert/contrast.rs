@@ -11,8 +11,8 @@ pub fn blocks(blocks: &[Block], outputs: usize) -> Vec<Block> {
     blocks.iter().map(|b| Block { weight: rows(&b.weight, outputs), ..b.clone() }).collect()
 }
 
-/// `values`: m x length, row-major; gives (m + 1) x length.
-fn rows(values: &[f32], outputs: usize) -> Vec<f32> {
+/// `values` (weights, biases): m x length, row-major; gives (m + 1) x length.
+pub fn rows(values: &[f32], outputs: usize) -> Vec<f32> {
     let length = values.len() / outputs;
     let mut mean = vec![0f64; length];
     for row in values.chunks_exact(length) {

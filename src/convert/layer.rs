@@ -4,6 +4,7 @@
 use std::time::Instant;
 
 use super::encode::{self, Code, Ramp};
+use super::residual::Baseline;
 use super::walk::{Walk, runner};
 use super::{Errors, LayerRecord, contrast, quantize};
 use crate::compute::gram::{Moments, PatchSpec, Sums};
@@ -48,6 +49,8 @@ struct Task<'a> {
     name: &'a str,
     shape: Shape,
     blocks: &'a [Block],
+    /// Of the trained layer.
+    bias: Vec<f32>,
     groups: usize,
     /// False for the output layer.
     fires: bool,
@@ -86,7 +89,7 @@ impl Walk<'_> {
         let start = Instant::now();
         let network = self.network;
         let node = &network.nodes[index];
-        let Op::Neurons { blocks, activation, .. } = &node.op else {
+        let Op::Neurons { blocks, bias, activation } = &node.op else {
             return Err(Error::work(&node.name, "not a layer of neurons"));
         };
         let fires = index != network.output || *activation != Activation::Linear;
@@ -98,6 +101,7 @@ impl Walk<'_> {
             name: &node.name,
             shape: Shape { c: node.shape.c + usize::from(contrast.is_some()), ..node.shape },
             blocks: contrasted.as_deref().unwrap_or(blocks),
+            bias: if contrast.is_some() { contrast::rows(bias, node.shape.c) } else { bias.clone() },
             groups,
             fires,
             contrast,
@@ -155,6 +159,7 @@ impl Walk<'_> {
     /// One pass: trained pre-activations and activations, moments of (rates, pre-activations), samples.
     fn survey(&mut self, task: &Task, keep: bool) -> Result<Survey> {
         let mut moments = self.moments(task, task.shape)?;
+        let baseline = self.baseline(task)?;
         let mut samples: Vec<Vec<f32>> = vec![Vec::new(); task.shape.c];
         let per_image = SAMPLES.div_ceil(self.images.len()).min(task.shape.area());
         let mut rng = fastrand::Rng::with_seed(self.options.seed ^ task.index as u64);
@@ -170,7 +175,7 @@ impl Walk<'_> {
             }
             let xs = walk.rates(task, batch)?;
             let xs: Vec<_> = xs.iter().collect();
-            moments.add(images, &xs, &z)?;
+            moments.add(images, &xs, &baseline.subtract(walk.dev, images, &xs, &z)?)?;
             let area = task.shape.area();
             let host = walk.dev.view(&z)?;
             for (i, plane) in host.chunks_exact(area).enumerate() {
@@ -185,16 +190,36 @@ impl Walk<'_> {
             Ok(())
         })?;
         self.ann[task.index] = tape;
-        Ok(Survey { sums: moments.finish()?, samples })
+        Ok(Survey { sums: baseline.restore(moments.finish()?), samples })
+    }
+
+    fn patches(&self, task: &Task) -> Vec<PatchSpec> {
+        let spec =
+            |b: &Block| PatchSpec { input: self.spiking.nodes[b.source].shape, window: b.window, groups: b.groups };
+        task.blocks.iter().map(spec).collect()
     }
 
     fn moments(&self, task: &Task, output: Shape) -> Result<Moments> {
-        let specs: Vec<PatchSpec> = task
-            .blocks
-            .iter()
-            .map(|b| PatchSpec { input: self.spiking.nodes[b.source].shape, window: b.window, groups: b.groups })
-            .collect();
-        Moments::new(self.dev, &specs, output, task.groups)
+        Moments::new(self.dev, &self.patches(task), output, task.groups)
+    }
+
+    /// The trained weights as they act on the totals.
+    fn baseline(&self, task: &Task) -> Result<Baseline> {
+        let weights = self.prior(task, &rows(task, None), &vec![1.0; task.inputs()]);
+        let mut bias = task.bias.clone();
+        for block in task.blocks {
+            let base = &self.spiking.nodes[block.source].decode.base;
+            let (fan, taps) = (base.len() / block.groups, block.window.taps());
+            let row = fan * taps;
+            for (channel, b) in bias.iter_mut().enumerate() {
+                let group = channel / (task.shape.c / task.groups);
+                let weights = block.weight[channel * row..(channel + 1) * row].chunks_exact(taps);
+                for (w, base) in weights.zip(&base[group * fan..(group + 1) * fan]) {
+                    *b += (f64::from(w.iter().sum::<f32>()) * base) as f32;
+                }
+            }
+        }
+        Baseline::new(self.dev, &self.patches(task), task.shape, &weights, &bias)
     }
 
     /// Totals over T of each block's source.

@@ -8,6 +8,7 @@ mod encode;
 mod fire;
 mod layer;
 mod quantize;
+mod residual;
 mod tape;
 mod views;
 mod walk;
