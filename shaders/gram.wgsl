@@ -4,7 +4,7 @@
 //   sums: partial[split][group][r][0 and 1]       += sum over the split's samples of a[r] and of a[r]^2
 // a, b: images x in_c x in_h x in_w each, with the same groups and the same output positions.
 //
-// A split is 1024 consecutive samples from first_sample + 1024 * split: short enough for f32; partials are taken to
+// A split is p.length (a multiple of 16) consecutive samples from first_sample + p.length * split: short enough for f32; partials are taken to
 // f64 by the host. `pair`: a workgroup of 256 threads makes a 64 x 64 tile for one split and group, a thread 4 x 4 of
 // it, 16 samples at a time through workgroup memory; with `symmetric` (a is b) tiles above the diagonal are left out.
 // Workgroups: splits x groups x row tiles x column tiles (columns fastest). `pair_small`: the same with tiles of
@@ -17,6 +17,7 @@ struct Params {
     rows_a: u32, rows_b: u32,
     first_row: u32, rows: u32,
     splits: u32,
+    length: u32,
     first_sample: u32, samples: u32,
     symmetric: u32,
 }
@@ -25,7 +26,6 @@ struct Params {
 @group(0) @binding(2) var<storage, read> b: array<f32>;
 @group(0) @binding(3) var<storage, read_write> partial_sums: array<f32>;
 
-const SPLIT = 1024u;
 
 // [sample][rows / 4]
 var<workgroup> left: array<vec4<f32>, 256>;
@@ -131,8 +131,8 @@ fn pair(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
     var sum1 = vec4<f32>();
     var sum2 = vec4<f32>();
     var sum3 = vec4<f32>();
-    let begin = p.first_sample + split * SPLIT;
-    let end = min(begin + SPLIT, p.samples);
+    let begin = p.first_sample + split * p.length;
+    let end = min(begin + p.length, p.samples);
     for (var s = begin; s < end; s += 16u) {
         let at = place(s + lane);
         left[lane * 16u + quad] =
@@ -178,8 +178,8 @@ fn pair_small(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) co
     let row = row_of(p.a, group, p.first_row + row0 + line, p.rows_a);
     let column = row_of(p.b, group, column0 + line, p.rows_b);
     var sum = 0.0;
-    let begin = p.first_sample + split * SPLIT;
-    let end = min(begin + SPLIT, p.samples);
+    let begin = p.first_sample + split * p.length;
+    let end = min(begin + p.length, p.samples);
     for (var s = begin; s < end; s += 16u) {
         let at = place(s + lane);
         left_small[lane * 16u + line] = a_at(row, at);
@@ -205,8 +205,8 @@ fn sums(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
         return;
     }
     let r = row_of(p.a, slot % p.a.groups, number % p.rows_a, p.rows_a);
-    let begin = p.first_sample + split * SPLIT;
-    let end = min(begin + SPLIT, p.samples);
+    let begin = p.first_sample + split * p.length;
+    let end = min(begin + p.length, p.samples);
     var sum = vec2<f32>();
     for (var s = begin + t; s < end; s += 64u) {
         let v = a_at(r, place(s));

@@ -1,7 +1,7 @@
 //! Whole conversions on the GPU (a software one will do) against the CPU: the same errors of each layer within a percent,
 //! the same decisions within half a point, and the finished network's spikes the same bit for bit.
 //!
-//! benches/parity.sh does the same with more images.
+//! With SYNFIT_PARITY=full (benches/parity.sh), on as many images as the project's bars ask for.
 
 mod common;
 
@@ -15,6 +15,10 @@ use synfit::export::safetensors;
 use synfit::network::{self, Dataset, Layout, Shape};
 use synfit::spiking::SpikingNetwork;
 use synfit::spiking::simulate::{Activity, Output, Runner, Simulation, encode};
+
+fn full() -> bool {
+    std::env::var("SYNFIT_PARITY").is_ok_and(|size| size == "full")
+}
 
 /// A job: flags of `convert` without --device and --out.
 fn convert(job: &[String], device: &str, out: &Path) -> Value {
@@ -119,17 +123,23 @@ fn mnist_lenet() {
         ("--test", &test),
         ("--labels", &mnist.join("t10k-labels-idx1-ubyte.gz")),
     ];
-    // 100 images: half a point is less than one of them.
-    let sizes = "--images 100 --test-images 100 --test-every 5";
-    let net = compare(&flags(&format!("--scale 0.00392156862745098 --steps 16 {sizes}"), &files), 1.0);
+    // Of 100 images half a point is less than one.
+    let (sizes, points) = match full() {
+        true => ("--images 1000 --test-every 5", 0.5),
+        false => ("--images 100 --test-images 100 --test-every 5", 1.0),
+    };
+    let net = compare(&flags(&format!("--scale 0.00392156862745098 --steps 16 {sizes}"), &files), points);
     same_spikes(&net, &images(&test, Shape::new(1, 28, 28), 20), 20);
 }
 
 #[test]
 fn acasxu() {
     let Some(model) = data("networks/acasxu_1_1.onnx") else { return };
-    let job = "--calibration uniform:-0.5..0.5 --images 400 --test-images 400 --decision argmin --steps 128";
-    let net = compare(&flags(job, &[("--model", &model)]), 0.5);
+    let images = if full() { 2000 } else { 400 };
+    let job = format!(
+        "--calibration uniform:-0.5..0.5 --images {images} --test-images {images} --decision argmin --steps 128"
+    );
+    let net = compare(&flags(&job, &[("--model", &model)]), 0.5);
     let mut rng = fastrand::Rng::with_seed(1);
     let raw: Vec<f32> = (0..5 * 100).map(|_| rng.f32() - 0.5).collect();
     same_spikes(&net, &raw, 100);

@@ -1,4 +1,4 @@
-//! Gather, activations, affine maps and time sums against their definitions, on both devices.
+//! Gather, activations, affine maps, sums and time sums against their definitions, on both devices.
 
 mod common;
 
@@ -95,6 +95,18 @@ proptest! {
             let size: Vec<f64> =
                 y.iter().enumerate().map(|(n, &v)| ((a[channel(n)] * v).abs() + b[channel(n)].abs()) as f64).collect();
             assert_close(&dev.download(&yd).unwrap(), &want, Some(&size), 1e-6, "affine");
+        }
+    }
+
+    #[test]
+    fn sums_element_by_element(len in 0..=9000usize, seed in 0..1000u64) {
+        let (x, y) = (reals(seed, len), reals(seed + 1, len));
+        let want: Vec<f32> = x.iter().zip(&y).map(|(x, y)| x + y).collect();
+        for dev in devices() {
+            let (xd, mut yd) = (dev.upload(&x).unwrap(), dev.upload(&y).unwrap());
+            activate::add(dev, &xd, &mut yd).unwrap();
+            prop_assert_eq!(&dev.download(&yd).unwrap(), &want);
+            prop_assert!(activate::add(dev, &dev.zeros(len + 1).unwrap(), &mut yd).is_err());
         }
     }
 

@@ -187,6 +187,28 @@ fn a_million_samples() {
     }
 }
 
+/// Bytes squared are too large for f32 sums of many samples: short blocks keep H exact.
+#[test]
+fn bytes_are_exact() {
+    let (input, output, images) = (Shape::new(3, 34, 35), Shape::new(5, 32, 33), 9);
+    let window = Window { kernel: [3, 3], stride: [1, 1], dilation: [1, 1], pad: [0, 0] };
+    for input in [input, Shape::new(24, 1, 1)] {
+        let (window, output, images) =
+            if input.area() == 1 { (Window::POINT, Shape::new(7, 1, 1), 3001) } else { (window, output, images) };
+        let spec = PatchSpec { input, window, groups: 1 };
+        let x: Vec<f32> = integers(3, images * input.len(), 0, 255).iter().map(|&v| v as f32).collect();
+        let z = reals(4, images * output.len());
+        let want = reference(&samples(&[spec], output, images, std::slice::from_ref(&x), &z), |v| v);
+        assert!(want.h.iter().any(|h| *h > (1 << 24) as f64 && h % 2.0 == 1.0));
+        for dev in devices() {
+            let mut moments = Moments::new(dev, &[spec], output, 1).unwrap().integers(255);
+            moments.add(images, &[&dev.upload(&x).unwrap()], &dev.upload(&z).unwrap()).unwrap();
+            let got = moments.finish().unwrap();
+            assert!(got.h == want.h && got.x_sum == want.x_sum, "{spec:?} on {dev:?}");
+        }
+    }
+}
+
 #[test]
 fn wrong_lengths_and_groups_are_refused() {
     for dev in devices() {

@@ -2,7 +2,8 @@
 //! images and output positions, for patches x that are never stored as a matrix. METHOD section 2.
 //!
 //! f32 products in short blocks, f64 between blocks: relative errors near 1e-7 at a million samples, and integers come
-//! out exact while a block's sum stays below 2^24 (samples in a block: 4096 on the CPU, 16,384 on a GPU).
+//! out exact while a block's sum stays below 2^24 (samples in a block: 4096 on the CPU, 16,384 on a GPU; fewer for large
+//! integers, see `Moments::integers`).
 
 mod host;
 mod shader;
@@ -97,6 +98,9 @@ impl Layer {
     }
 }
 
+/// f32 holds all integers up to this.
+const EXACT: u64 = 1 << 24;
+
 /// Sums under way.
 pub struct Moments {
     layer: Layer,
@@ -128,6 +132,19 @@ impl Moments {
             Some(_) => Side::Gpu(shader::Accumulator::new(dev, &layer)?),
         };
         Ok(Moments { layer, count: 0, side })
+    }
+
+    /// Before the first sample: the inputs are integers up to `largest` in size, and H is to be exact. Blocks become short
+    /// enough for that, unless they would hold less than 64 samples.
+    pub fn integers(mut self, largest: u64) -> Moments {
+        let most = EXACT / largest.saturating_mul(largest).max(1);
+        if most >= 64 {
+            match &mut self.side {
+                Side::Host(sums) => sums.set_block(host::BLOCK.min(most as usize)),
+                Side::Gpu(sums) => sums.set_block(shader::BLOCK.min(most as usize)),
+            }
+        }
+        self
     }
 
     /// Adds the samples of `images` images. `xs`: for each block images x input.len(); `z`: images x output.len().

@@ -200,7 +200,13 @@ impl Walk<'_> {
     }
 
     fn moments(&self, task: &Task, output: Shape) -> Result<Moments> {
-        Moments::new(self.dev, &self.patches(task), output, task.groups)
+        let moments = Moments::new(self.dev, &self.patches(task), output, task.groups)?;
+        let once = self.spiking.schedule == Schedule::Streaming;
+        let total = |b: &Block| {
+            let source = &self.spiking.nodes[b.source];
+            source.peak.saturating_mul(if once && source.constant { 1 } else { u64::from(self.spiking.steps) })
+        };
+        Ok(moments.integers(task.blocks.iter().map(total).max().unwrap_or(1)))
     }
 
     /// The trained weights as they act on the totals.

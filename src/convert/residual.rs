@@ -84,3 +84,41 @@ impl Baseline {
         sums
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compute::gram::Moments;
+    use crate::network::Window;
+
+    #[test]
+    fn sums_over_the_rest_become_sums_over_the_targets() {
+        let dev = Device::cpu();
+        let mut rng = fastrand::Rng::with_seed(5);
+        let (output, images, groups) = (Shape::new(6, 4, 3), 7, 2);
+        let window = Window { kernel: [3, 2], stride: [1, 1], dilation: [1, 1], pad: [1, 0] };
+        let blocks = [
+            PatchSpec { input: Shape::new(4, 4, 4), window, groups },
+            PatchSpec { input: Shape::new(2, 4, 3), window: Window::POINT, groups },
+        ];
+        let n: usize = blocks.iter().map(PatchSpec::entries).sum();
+        let mut real = |len: usize| -> Vec<f32> { (0..len).map(|_| rng.f32() - 0.3).collect() };
+        let w: Vec<f64> = real(output.c * n).into_iter().map(f64::from).collect();
+        let bias = real(output.c);
+        let xs = blocks.map(|b| dev.upload(&real(images * b.input.len())).unwrap());
+        let xs: Vec<_> = xs.iter().collect();
+        let t = dev.upload(&real(images * output.len())).unwrap();
+        let baseline = Baseline::new(&dev, &blocks, output, &w, &bias).unwrap();
+        let rest = baseline.subtract(&dev, images, &xs, &t).unwrap();
+        let [direct, restored] = [&t, &rest].map(|t| {
+            let mut moments = Moments::new(&dev, &blocks, output, groups).unwrap();
+            moments.add(images, &xs, t).unwrap();
+            moments.finish().unwrap()
+        });
+        assert_ne!(direct.b, restored.b);
+        let restored = baseline.restore(restored);
+        for (a, b) in [(&direct.b, &restored.b), (&direct.z_sum, &restored.z_sum), (&direct.zz, &restored.zz)] {
+            assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-4), "{a:?} and {b:?}");
+        }
+    }
+}

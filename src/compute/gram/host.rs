@@ -9,14 +9,15 @@ use super::{Layer, Sums};
 use crate::compute::patch::{View, copied};
 use crate::compute::simd::vectorized;
 
-/// Samples whose products are summed in f32.
-const BLOCK: usize = 4096;
+/// Most samples whose products are summed in f32.
+pub(super) const BLOCK: usize = 4096;
 /// Bytes that all shards together may hold.
 const MOST_SHARED: usize = 256 << 20;
 
 pub(super) struct Accumulator {
     shards: Vec<Shard>,
     tile: usize,
+    block: usize,
     par: Par,
 }
 
@@ -80,16 +81,22 @@ impl Accumulator {
         let bytes = layer.groups * (n + m + 1) * n * (size_of::<f32>() + size_of::<f64>());
         // Where every thread cannot have its own sums, all of them work inside one product.
         let (shards, par) = if bytes * threads <= MOST_SHARED { (threads, Par::Seq) } else { (1, Par::rayon(0)) };
-        Accumulator { shards: (0..shards).map(|_| Shard::new(layer, tile)).collect(), tile, par }
+        Accumulator { shards: (0..shards).map(|_| Shard::new(layer, tile)).collect(), tile, block: BLOCK, par }
+    }
+
+    /// From now on no f32 sum takes more than `block` samples.
+    pub(super) fn set_block(&mut self, block: usize) {
+        self.block = block;
+        self.tile = self.tile.min(block);
     }
 
     pub(super) fn add(&mut self, layer: &Layer, images: usize, xs: &[&[f32]], z: &[f32]) {
         let samples = images * layer.output.area();
-        let (step, wide, par) = (self.tile, self.shards.len(), self.par);
+        let (step, block, wide, par) = (self.tile, self.block, self.shards.len(), self.par);
         self.shards.par_iter_mut().enumerate().for_each(|(s, shard)| {
             for first in (s * step..samples).step_by(wide * step) {
                 let last = (first + step).min(samples);
-                shard.add(&Tile { layer, xs, z, first, last }, par);
+                shard.add(&Tile { layer, xs, z, first, last }, block, par);
             }
         });
     }
@@ -114,10 +121,10 @@ impl Accumulator {
 }
 
 impl Shard {
-    fn add(&mut self, tile: &Tile<'_>, par: Par) {
+    fn add(&mut self, tile: &Tile<'_>, block: usize, par: Par) {
         let wide = tile.last - tile.first;
         let (n, m) = (self.total.n, self.total.m);
-        if self.pending + wide > BLOCK {
+        if self.pending + wide > block {
             self.fold();
         }
         self.pending += wide;

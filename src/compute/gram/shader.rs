@@ -9,10 +9,12 @@ use crate::error::{Error, Result};
 use crate::network::{Shape, Window};
 
 const SHADER: Shader = Shader { name: "gram.wgsl", source: include_str!("../../../shaders/gram.wgsl") };
-/// Samples of a split: `SPLIT` of the shader.
+/// Most samples of a split.
 const SPLIT: usize = 1024;
-/// Dispatches between two transfers of the partial sums to f64.
-const MOST_PENDING: usize = 16;
+/// The shader takes samples by so many: a split is a multiple of it.
+const STRIDE: usize = 16;
+/// Most samples that one partial sum takes before it is added to f64.
+pub(super) const BLOCK: usize = 16 * SPLIT;
 /// Workgroups that keep any GPU busy; small layers get there by splitting the samples.
 const BUSY: usize = 512;
 /// Bytes of one part's partial sums when split for the sake of parallelism.
@@ -53,6 +55,9 @@ pub(super) struct Accumulator {
     output: Shape,
     parts: Vec<Part>,
     total: Sums,
+    /// Samples of a split, and dispatches between two transfers of the partial sums to f64.
+    length: usize,
+    most_pending: usize,
 }
 
 #[repr(C)]
@@ -65,6 +70,7 @@ struct Params {
     first_row: u32,
     rows: u32,
     splits: u32,
+    length: u32,
     first_sample: u32,
     samples: u32,
     symmetric: u32,
@@ -80,8 +86,15 @@ impl Accumulator {
         }
         let targets = PatchSpec { input: layer.output, window: Window::POINT, groups: layer.groups };
         views.push(View { spec: targets, rows: layer.m(), offset: 0 });
-        let mut it =
-            Accumulator { dev: dev.clone(), views, output: layer.output, parts: vec![], total: Sums::new(layer) };
+        let mut it = Accumulator {
+            dev: dev.clone(),
+            views,
+            output: layer.output,
+            parts: vec![],
+            total: Sums::new(layer),
+            length: SPLIT,
+            most_pending: BLOCK / SPLIT,
+        };
         let z = layer.blocks.len();
         for a in 0..=z {
             it.plan(a, None)?;
@@ -90,6 +103,12 @@ impl Accumulator {
             }
         }
         Ok(it)
+    }
+
+    /// From now on (before the first sample) no partial sum takes more than `block` samples.
+    pub(super) fn set_block(&mut self, block: usize) {
+        self.length = (block / STRIDE * STRIDE).clamp(STRIDE, SPLIT);
+        self.most_pending = (block / self.length).max(1);
     }
 
     /// Cuts one product into bands of rows whose sums fit a buffer, and its samples into enough splits.
@@ -120,13 +139,13 @@ impl Accumulator {
         for n in 0..self.parts.len() {
             let mut first_sample = 0;
             while first_sample < samples {
-                if self.parts[n].pending == MOST_PENDING {
+                if self.parts[n].pending == self.most_pending {
                     self.flush(n)?;
                 }
                 self.dispatch(n, images, first_sample, samples, |v| xs.get(v).copied().unwrap_or(z))?;
                 let part = &mut self.parts[n];
                 part.pending += 1;
-                first_sample += part.splits * SPLIT;
+                first_sample += part.splits * self.length;
             }
         }
         Ok(())
@@ -156,6 +175,7 @@ impl Accumulator {
             first_row: part.first_row as u32,
             rows: part.rows as u32,
             splits: part.splits as u32,
+            length: self.length as u32,
             first_sample: first_sample as u32,
             samples: samples as u32,
             symmetric: (part.b == Some(part.a)) as u32,
