@@ -9,6 +9,7 @@
 
 use rayon::prelude::*;
 
+use crate::fit;
 use crate::network::Activation;
 use crate::neuron::Model;
 
@@ -140,17 +141,9 @@ fn range(z: &[f32]) -> Option<(f64, f64)> {
     sorted.sort_by(f32::total_cmp);
     let cut = sorted.len() / 1000;
     let (lo, hi) = (f64::from(*sorted.get(cut)?), f64::from(*sorted.get(sorted.len() - 1 - cut)?));
-    let near = (snapped(lo), snapped(hi));
+    // devices that round differently are to choose the same thresholds
+    let near = (fit::snapped(lo, 10), fit::snapped(hi, 10));
     (hi > lo).then_some(if near.1 > near.0 { near } else { (lo, hi) })
-}
-
-/// To ten significant bits: devices that round differently then choose the same thresholds.
-fn snapped(v: f64) -> f64 {
-    if v == 0.0 {
-        return v;
-    }
-    let unit = 2f64.powi(v.abs().log2().floor() as i32 - 9);
-    (v / unit).round() * unit
 }
 
 /// The rectifier's threshold with the least squared response error over the samples: rounding asks for a low one,

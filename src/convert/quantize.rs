@@ -13,6 +13,9 @@ use crate::spiking::State;
 const EXACT: u64 = 1 << 24;
 /// A threshold this large rounds a scale or a bias by less than 1/8192 of a threshold.
 const FINE: f64 = 4096.0;
+/// Biases are multiples of a threshold over this. Finer ones would do nothing in fewer steps than that, and would depend
+/// on how a device rounds.
+const BIAS_STEPS: f64 = 16384.0;
 const MAX_FRACTION: u32 = 12;
 
 /// A layer's integer units.
@@ -78,6 +81,7 @@ pub fn units(scale: &[f64], bounds: &[u64], steps: u32, fires: bool, rules: &Sta
 pub fn state(layer: &str, units: &Units, bias: &[f64], initial: f64, fires: bool, rules: &StateRules) -> Result<State> {
     let top = ((1i64 << (rules.bias_bits - 1)) - 1) as f64;
     let whole = |(b, u): (&f64, &f64)| {
+        let b = if fires { (b * BIAS_STEPS).round() / BIAS_STEPS } else { *b };
         let code = (b / u).round();
         let fits = code.abs() <= top;
         fits.then_some(code as i32).ok_or_else(|| {

@@ -5,6 +5,7 @@
 //! yields the objective exactly at no further cost. The best few candidates go down by coordinate descent, take the
 //! best scale for their codes, and go down again until neither helps; the best of them is kept.
 
+use super::snap::snapped;
 use super::system::System;
 use crate::chip::{Grid, ScaleOwner};
 use crate::compute::solver::{Steps, dense};
@@ -16,6 +17,8 @@ use super::rounding::{Lane, Rounding};
 pub(super) const SWEEPS: usize = 100;
 /// Most rounds of descent and re-scaling.
 const ROUNDS: usize = 50;
+/// Significant bits of a scale: what the others add to the objective is below 1e-8 of the targets' square.
+const SCALE_BITS: i32 = 13;
 
 /// What to quantize.
 #[derive(Clone, Copy)]
@@ -184,7 +187,7 @@ impl Task<'_> {
             let mut changed = false;
             if self.fixed.is_none() {
                 if self.owner == ScaleOwner::Layer {
-                    let better = num.iter().sum::<f64>() / den.iter().sum::<f64>();
+                    let better = snapped(num.iter().sum::<f64>() / den.iter().sum::<f64>(), SCALE_BITS);
                     if self.may_rescale(&q, better, 0..m) {
                         changed = (better - q.scale[0]).abs() > 1e-9 * better;
                         q.scale.fill(better);
@@ -192,7 +195,7 @@ impl Task<'_> {
                     going.fill(changed);
                 } else {
                     for o in (0..m).filter(|&o| going[o]).collect::<Vec<_>>() {
-                        let better = num[o] / den[o];
+                        let better = snapped(num[o] / den[o], SCALE_BITS);
                         going[o] = false;
                         if self.may_rescale(&q, better, o..o + 1) {
                             going[o] = (better - q.scale[o]).abs() > 1e-9 * better;
