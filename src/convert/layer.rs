@@ -15,6 +15,9 @@ use crate::network::{Activation, Block, Op, Shape};
 use crate::spiking::simulate::Runner;
 use crate::spiking::{Decode, Layer, Schedule, SpikingNode, SpikingOp, State, Synapses, Weights};
 
+/// Of a scale, which becomes a threshold: the error that this adds is below 1e-8 of the targets' square, and no device's
+/// rounding moves it.
+const SCALE_BITS: i32 = 13;
 /// Pre-activations kept per channel to choose thresholds by.
 const SAMPLES: usize = 4096;
 
@@ -279,6 +282,7 @@ impl Walk<'_> {
         let spec = Spec {
             grid: self.options.chip.weights.grid.clone(),
             owner: self.options.chip.weights.scale,
+            scale_bits: SCALE_BITS,
             method: self.options.method,
             ..Spec::default()
         };

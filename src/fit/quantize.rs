@@ -17,8 +17,6 @@ use super::rounding::{Lane, Rounding};
 pub(super) const SWEEPS: usize = 100;
 /// Most rounds of descent and re-scaling.
 const ROUNDS: usize = 50;
-/// Significant bits of a scale: what the others add to the objective is below 1e-8 of the targets' square.
-const SCALE_BITS: i32 = 13;
 
 /// What to quantize.
 #[derive(Clone, Copy)]
@@ -28,6 +26,8 @@ pub(super) struct Task<'a> {
     pub owner: ScaleOwner,
     /// m: given scales, not searched.
     pub fixed: Option<&'a [f64]>,
+    /// Significant bits of searched scales.
+    pub scale_bits: i32,
     /// m x n (live inputs) each: the box.
     pub bounds: Option<(&'a [f64], &'a [f64])>,
 }
@@ -187,7 +187,7 @@ impl Task<'_> {
             let mut changed = false;
             if self.fixed.is_none() {
                 if self.owner == ScaleOwner::Layer {
-                    let better = snapped(num.iter().sum::<f64>() / den.iter().sum::<f64>(), SCALE_BITS);
+                    let better = snapped(num.iter().sum::<f64>() / den.iter().sum::<f64>(), self.scale_bits);
                     if self.may_rescale(&q, better, 0..m) {
                         changed = (better - q.scale[0]).abs() > 1e-9 * better;
                         q.scale.fill(better);
@@ -195,7 +195,7 @@ impl Task<'_> {
                     going.fill(changed);
                 } else {
                     for o in (0..m).filter(|&o| going[o]).collect::<Vec<_>>() {
-                        let better = snapped(num[o] / den[o], SCALE_BITS);
+                        let better = snapped(num[o] / den[o], self.scale_bits);
                         going[o] = false;
                         if self.may_rescale(&q, better, o..o + 1) {
                             going[o] = (better - q.scale[o]).abs() > 1e-9 * better;

@@ -3,7 +3,7 @@
 
 /// The nearest number of `bits` significant bits.
 pub fn snapped(v: f64, bits: i32) -> f64 {
-    if v == 0.0 || !v.is_finite() {
+    if v == 0.0 || !v.is_finite() || bits >= 53 {
         return v;
     }
     let unit = 2f64.powi(v.abs().log2().floor() as i32 + 1 - bits);

@@ -61,6 +61,8 @@ pub struct Spec {
     pub owner: ScaleOwner,
     /// Given scales instead of searched ones: one, or m. All alike if the layer owns the scale.
     pub scale: Option<Vec<f64>>,
+    /// Significant bits of searched scales, as far as a method refines them: 53 or more for all that f64 has.
+    pub scale_bits: i32,
     pub method: Method,
     /// Relative gap at which continuous weights count as optimal.
     pub tolerance: f64,
@@ -76,6 +78,7 @@ impl Default for Spec {
             grid: None,
             owner: ScaleOwner::Channel,
             scale: None,
+            scale_bits: 53,
             method: Method::Auto,
             tolerance: 1e-5,
             max_iterations: 5000,
@@ -202,7 +205,14 @@ pub fn solve_with(
             (rest.spread(&fit), None, vec![1.0; m], system.objectives(&clipped), fit_objective.clone())
         }
         Some(grid) => {
-            let task = Task { system: &system, grid, owner: spec.owner, fixed: fixed.as_deref(), bounds };
+            let task = Task {
+                system: &system,
+                grid,
+                owner: spec.owner,
+                fixed: fixed.as_deref(),
+                scale_bits: spec.scale_bits,
+                bounds,
+            };
             let nearest = task.nearest();
             let rounding = rounding::on(dev, task, cancelled)?;
             let found = match spec.method {
