@@ -5,6 +5,7 @@ use std::process::{Command, Output};
 use std::sync::OnceLock;
 
 use serde_json::Value;
+use synfit::spiking::{State, Weights};
 use tempfile::TempDir;
 
 fn synfit() -> Command {
@@ -146,6 +147,30 @@ fn paths_relative_to_where_one_stands() {
     succeed(synfit().current_dir(&there).args(["convert", "../here/my.toml", "--device", "cpu", "--out", "./out"]));
     assert_eq!(entries(&there), ["out"]);
     assert_eq!(read_json(&there.join("out/report.json"))["test"]["ann_accuracy"], Value::Null, "no labels");
+}
+
+/// A chip whose scales are powers of two: so are the thresholds, in units of a shifted code.
+#[test]
+fn a_chip_with_power_of_two_scales() {
+    let folder = tempfile::tempdir().unwrap();
+    let (chip, out) = (folder.path().join("shift4.toml"), folder.path().join("out"));
+    let grid = "grid = { symmetric = { bits = 4 } }\nscale_power_of_two = true";
+    std::fs::write(&chip, format!("name = \"shift4\"\n[weights]\n{grid}\n[neuron]\nreset = \"subtract\"\n")).unwrap();
+    let mut convert = synfit();
+    convert.args(["convert", "--model", &digits("digits_cnn.onnx"), "--calibration", &digits("train_images.npy")]);
+    convert.args(["--images", "200", "--scale", "0.0625", "--device", "cpu", "--steps", "8", "--chip", arg(&chip)]);
+    let report = json(convert.args(["--json", "--out", arg(&out)]));
+    assert_eq!(report["chip"], "shift4");
+    let network = synfit::export::safetensors::read(&out.join("weights.safetensors")).unwrap();
+    let mut layers = 0;
+    for layer in network.nodes.iter().filter_map(|node| node.firing()) {
+        let State::Integer { threshold, .. } = &layer.state else { panic!("no integer state") };
+        assert!(threshold.iter().all(|t| t.count_ones() == 1), "{threshold:?}");
+        let Weights::Codes { codes, .. } = &layer.synapses[0].weight else { panic!("no codes") };
+        assert!(codes.iter().all(|q| q.abs() <= 7) && codes.iter().any(|q| q.abs() == 7));
+        layers += 1;
+    }
+    assert!(layers > 2);
 }
 
 #[test]

@@ -38,19 +38,23 @@ fn check(p: &Problem, s: &Solution, grid: &Grid) {
 #[test]
 fn every_method_and_grid_keeps_its_promises() {
     let p = Problem::from_sums(random(1, 300, 24, 6).sums()).unwrap();
-    for text in ["8", "4", "3", "2", "1.58", "1", "u4", "even4"] {
+    for text in ["8", "4", "3", "2", "sym4", "sym2", "1.58", "1", "u4", "even4"] {
         let grid: Grid = text.parse().unwrap();
-        let mut last = f64::INFINITY;
-        for method in [Method::Rtn, Method::Feedback, Method::Descent] {
+        let mut reached = vec![f64::INFINITY];
+        for method in [Method::Rtn, Method::Feedback, Method::Descent, Method::Kbest] {
             let s = solve(&Device::cpu(), &p, &on_grid(text, method)).unwrap();
             check(&p, &s, &grid);
             let now = total(&s.objective.grid);
             assert!(s.objective.grid.iter().zip(&s.objective.rtn).all(|(g, r)| *g <= r * (1.0 + 1e-9)));
-            assert!(now <= last * (1.0 + 1e-9), "{text} {method:?}: {now} after {last}");
-            last = now;
+            let last = reached[reached.len() - 1];
+            // each method but K-best holds the one before it
+            let hair = if method == Method::Kbest { 1e-3 } else { 1e-9 };
+            assert!(now <= last * (1.0 + hair), "{text} {method:?}: {now} after {last}");
+            reached.push(now);
         }
         let auto = solve(&Device::cpu(), &p, &on_grid(text, Method::Auto)).unwrap();
-        assert_eq!(total(&auto.objective.grid), last);
+        let coarse = grid.levels().len() <= 32;
+        assert_eq!(total(&auto.objective.grid), reached[if coarse { 4 } else { 3 }]);
     }
 }
 
@@ -149,6 +153,39 @@ fn owners_share_their_scale() {
     check(&p, &layer, &"3".parse().unwrap());
 }
 
+/// Scales that are powers of two: never off them, monotone, and the best of all such scales on small rows.
+#[test]
+fn power_of_two_scales() {
+    let p = Problem::from_sums(random(10, 300, 24, 6).sums()).unwrap();
+    for (text, owner) in [("8", ScaleOwner::Channel), ("4", ScaleOwner::Layer), ("2", ScaleOwner::Channel)] {
+        let mut last = f64::INFINITY;
+        for method in [Method::Rtn, Method::Feedback, Method::Descent] {
+            let s = solve(&Device::cpu(), &p, &Spec { power_of_two: true, owner, ..on_grid(text, method) }).unwrap();
+            check(&p, &s, &text.parse().unwrap());
+            assert!(s.scale.iter().all(|s| s.log2().fract() == 0.0), "{text} {method:?}: {:?}", s.scale);
+            assert!(total(&s.objective.grid) <= last * (1.0 + 1e-9));
+            last = total(&s.objective.grid);
+        }
+        let free = solve(&Device::cpu(), &p, &Spec { owner, ..on_grid(text, Method::Auto) }).unwrap();
+        assert!(total(&free.objective.grid) < last);
+    }
+    let (mut exact, mut excess) = (0, 0.0);
+    for seed in 0..30 {
+        let p = Problem::from_sums(random(300 + seed, 40, 5, 1).sums()).unwrap();
+        let spec = Spec { power_of_two: true, ..on_grid("3", Method::Auto) };
+        let s = solve(&Device::cpu(), &p, &spec).unwrap();
+        let levels = spec.grid.unwrap().levels();
+        let best = (-8..6).map(|k| enumerated(&p, 0, &levels, 2f64.powi(k))).fold(f64::INFINITY, f64::min);
+        assert!(s.objective.grid[0] >= best * (1.0 - 1e-9) && s.objective.bound[0] <= best);
+        exact += usize::from(s.objective.grid[0] <= best * (1.0 + 1e-9));
+        excess += s.objective.grid[0] / best - 1.0;
+    }
+    println!("{exact} of 30 rows exact, mean excess {:.3} %", 100.0 * excess / 30.0);
+    assert!(exact >= 18 && excess / 30.0 < 0.1);
+    let wrong = Spec { power_of_two: true, scale: Some(vec![0.3]), ..on_grid("3", Method::Auto) };
+    assert_eq!(solve(&Device::cpu(), &p, &wrong).unwrap_err().exit_code(), 2);
+}
+
 fn check_levels_in_a_box(dev: &Device, p: &Problem, grid: &str, owner: ScaleOwner) {
     let upper = [0.1, 0.3, 0.5, 0.7, 0.9];
     let spec =
@@ -158,7 +195,6 @@ fn check_levels_in_a_box(dev: &Device, p: &Problem, grid: &str, owner: ScaleOwne
     for (at, w) in s.w.iter().enumerate() {
         assert!(*w >= -0.2 - 1e-9 && *w <= upper[at / p.n] + 1e-9, "{grid} {at}: {w}");
     }
-    assert!(s.objective.bound.iter().zip(&s.objective.fit).all(|(b, f)| b <= f));
 }
 
 #[test]

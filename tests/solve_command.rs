@@ -69,12 +69,16 @@ fn samples_in_weights_and_bias_out() {
     // nothing but the result lies in its folder
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
 
-    let line = solved(&path, &["--out", out.to_str().unwrap(), "--bits", "4", "--lower", "-0.6", "--upper", "0.6"]);
+    let boxed = ["--out", out.to_str().unwrap(), "--bits", "4", "--lower", "-0.6", "--upper", "0.6"];
+    let line = solved(&path, &[&boxed[..], &["--method", "descent"]].concat());
     assert_eq!(line["status"], "heuristic");
+    // rows as short as these are proven by the way
+    let line = solved(&path, &boxed);
+    assert_eq!(line["status"], "optimal");
     let mut npz = NpzReader::new(File::open(&out).unwrap()).unwrap();
     let (w, scale): (Array2<f64>, Array1<f64>) = (npz.by_name("w").unwrap(), npz.by_name("scale").unwrap());
     let codes: Array2<i32> = npz.by_name("codes").unwrap();
-    assert!(w.iter().all(|w| w.abs() <= 0.6 + 1e-9) && codes.iter().all(|c| c.abs() <= 7));
+    assert!(w.iter().all(|w| w.abs() <= 0.6 + 1e-9) && codes.iter().all(|c| (-8..=7).contains(c)));
     assert!(w.indexed_iter().all(|((o, i), w)| *w == scale[o] * f64::from(codes[[o, i]])));
 }
 
@@ -90,10 +94,56 @@ fn gram_matrices_levels_and_owners() {
         &["--levels", "-1,-0.5,0,0.25,1"][..],
         &["--bits", "1.58", "--bits-scale", "layer", "--method", "feedback"],
         &["--ridge", "0.1", "--method", "gradient"],
+        &["--bits", "sym4", "--scale-power-of-two"],
     ] {
         let line = solved(&path, flags);
         assert!(line["bound"].as_f64().unwrap() <= line["objective"].as_f64().unwrap());
     }
+}
+
+/// Signs by input: an array of them, and codes that are magnitudes.
+#[test]
+fn signs_by_input() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = file(&folder, |npz| {
+        npz.add_array("h", &array![[2.0, 0.5], [0.5, 1.0]]).unwrap();
+        npz.add_array("b", &array![[1.0, -0.5], [0.75, -2.0]]).unwrap();
+    });
+    let out = folder.path().join("w.npz");
+    for flags in [&["--signs", "input", "--check"][..], &["--signs", "input", "--bits", "u4", "--check"]] {
+        let line = solved(&path, &[flags, &["--out", out.to_str().unwrap()]].concat());
+        assert_eq!(line["disagreements"], 0);
+        let mut npz = NpzReader::new(File::open(&out).unwrap()).unwrap();
+        let (signs, w): (Array1<i8>, Array2<f64>) = (npz.by_name("signs").unwrap(), npz.by_name("w").unwrap());
+        assert_eq!(signs, array![1, -1]);
+        assert!(w.indexed_iter().all(|((_, i), w)| w * f64::from(signs[i]) >= 0.0));
+        if flags.len() > 3 {
+            let (codes, scale): (Array2<i32>, Array1<f64>) =
+                (npz.by_name("codes").unwrap(), npz.by_name("scale").unwrap());
+            assert!(codes.iter().all(|c| (0..16).contains(c)));
+            assert!(
+                w.indexed_iter().all(|((o, i), w)| *w == f64::from(signs[i]) * scale[o] * f64::from(codes[[o, i]]))
+            );
+        }
+    }
+}
+
+/// Palettes: an array of values, and codes that are positions in it.
+#[test]
+fn palettes() {
+    let folder = tempfile::tempdir().unwrap();
+    let (x, t) = samples();
+    let path = file(&folder, |npz| {
+        npz.add_array("x", &x).unwrap();
+        npz.add_array("t", &t).unwrap();
+    });
+    let out = folder.path().join("w.npz");
+    solved(&path, &["--palette", "2", "--check", "--out", out.to_str().unwrap()]);
+    let mut npz = NpzReader::new(File::open(&out).unwrap()).unwrap();
+    let (w, palette): (Array2<f64>, Array2<f64>) = (npz.by_name("w").unwrap(), npz.by_name("palette").unwrap());
+    let codes: Array2<i32> = npz.by_name("codes").unwrap();
+    assert_eq!(palette.dim(), (2, 2));
+    assert!(w.indexed_iter().all(|((o, i), w)| *w == palette[[o, codes[[o, i]] as usize]]));
 }
 
 #[test]
@@ -170,6 +220,16 @@ fn bad_flags_are_refused() {
         &["--ridge", "-1"],
         &["--method", "descent"],
         &["--tolerance", "0"],
+        &["--scale-power-of-two"],
+        &["--signs", "row"],
+        &["--palette", "0"],
+        &["--palette", "4", "--bits", "4"],
+        &["--palette", "4", "--bits-scale", "layer"],
+        &["--palette", "4", "--scale-power-of-two"],
+        &["--palette", "4", "--objective", "chebyshev"],
+        &["--signs", "input", "--bits", "4"],
+        &["--signs", "input", "--levels", "-1,0,1"],
+        &["--signs", "input", "--objective", "l1"],
     ] {
         let (code, out, err) = solve(&path, bad);
         assert_eq!((code, out.as_str()), (2, ""), "{bad:?}: {err}");

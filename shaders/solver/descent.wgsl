@@ -39,6 +39,7 @@ fn sweep(
     let going = number < params.m && scales[row] > 0.0;
     let scale = select(1.0, scales[row], going);
     let base = row * params.n;
+    levels_of(row);
     var moves = 0u;
     for (var j = params.first; j > params.last; j--) {
         let column = j - 1u;

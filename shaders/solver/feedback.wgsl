@@ -37,6 +37,7 @@ fn round_columns(
     let lane = min(number, params.lanes - 1u);
     let scale = scales[lane];
     let base = lane_rows[lane] * params.n;
+    levels_of(lane_rows[lane]);
     var total = cost[lane];
     for (var j = params.first; j > params.last; j--) {
         let column = j - 1u;

@@ -35,6 +35,9 @@ pub struct WeightRules {
     pub grid: Option<Grid>,
     #[serde(default)]
     pub scale: ScaleOwner,
+    /// Scales, in thresholds, are powers of two: codes are shifted, and thresholds cannot make up for it.
+    #[serde(default)]
+    pub scale_power_of_two: bool,
 }
 
 /// Widths of a neuron's integers, sign included for potential and bias.

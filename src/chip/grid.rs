@@ -14,8 +14,10 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Grid {
-    /// Signed symmetric integers -(2^(bits-1) - 1) ..= 2^(bits-1) - 1: +-127 at 8 bits.
+    /// Two's complement integers -2^(bits-1) ..= 2^(bits-1) - 1: -128 to 127 at 8 bits.
     Uniform { bits: u32 },
+    /// Sign and magnitude: integers -(2^(bits-1) - 1) ..= 2^(bits-1) - 1, +-127 at 8 bits.
+    Symmetric { bits: u32 },
     /// -1, 0, 1 ("1.58 bits").
     Ternary,
     /// Integers 0 ..= 2^bits - 1.
@@ -65,7 +67,7 @@ impl Grid {
     /// `Input` for a bit width outside 1..=16 (2..=16 if signed) or a list that is empty, unsorted or not finite.
     pub fn check(&self) -> Result<()> {
         let (bits, least) = match self {
-            Grid::Uniform { bits } | Grid::Even { bits } => (*bits, 2),
+            Grid::Uniform { bits } | Grid::Symmetric { bits } | Grid::Even { bits } => (*bits, 2),
             Grid::Unsigned { bits } => (*bits, 1),
             Grid::Ternary => return Ok(()),
             Grid::Levels(list) if list.is_empty() => return Err(Error::input("levels", "the list is empty")),
@@ -89,7 +91,8 @@ impl Grid {
     pub fn regular(&self) -> Option<(f64, f64, f64)> {
         let top = |bits: u32| (1u64 << bits) as f64;
         match self {
-            Grid::Uniform { bits } => Some((1.0 - top(bits - 1), top(bits - 1) - 1.0, 1.0)),
+            Grid::Uniform { bits } => Some((-top(bits - 1), top(bits - 1) - 1.0, 1.0)),
+            Grid::Symmetric { bits } => Some((1.0 - top(bits - 1), top(bits - 1) - 1.0, 1.0)),
             Grid::Ternary => Some((-1.0, 1.0, 1.0)),
             Grid::Unsigned { bits } => Some((0.0, top(*bits) - 1.0, 1.0)),
             Grid::Even { bits } => Some((2.0 - top(*bits), top(*bits) - 2.0, 2.0)),
@@ -130,12 +133,29 @@ impl Grid {
         }
     }
 
+    /// Whether it has no level below zero.
+    pub fn is_unsigned(&self) -> bool {
+        match (self, self.regular()) {
+            (Grid::Levels(list), _) => list.iter().all(|v| *v >= 0.0),
+            (_, regular) => regular.is_some_and(|(low, _, _)| low >= 0.0),
+        }
+    }
+
     /// The largest |level|.
     pub fn max_abs(&self) -> f64 {
         match (self, self.regular()) {
             (Grid::Levels(list), _) => list.iter().fold(0.0, |most, v| most.max(v.abs())),
             (_, Some((low, high, _))) => high.max(-low),
             (_, None) => 0.0,
+        }
+    }
+
+    /// What a max-abs scale divides the largest |w| by, so that it is stored unclipped whichever its sign (if the grid
+    /// has both): 127 for both signed grids of 8 bits, although one also holds -128.
+    pub fn reach(&self) -> f64 {
+        match self {
+            Grid::Uniform { .. } => self.max_abs() - 1.0,
+            _ => self.max_abs(),
         }
     }
 
@@ -152,7 +172,7 @@ impl Grid {
     }
 }
 
-/// `8`, `1.58`, `u4` (unsigned), `even8`, `1` (binary: -1, 1).
+/// `8` (two's complement), `sym8` (sign and magnitude), `1.58`, `u4` (unsigned), `even8`, `1` (binary: -1, 1).
 impl FromStr for Grid {
     type Err = Error;
 
@@ -162,7 +182,8 @@ impl FromStr for Grid {
                 Error::input(
                     "bits",
                     format!(
-                        "`{text}` is none of: 2 to {MAX_BITS}, 1.58, 1, u1 to u{MAX_BITS}, even2 to even{MAX_BITS}"
+                        "`{text}` is none of: 2 to {MAX_BITS}, sym2 to sym{MAX_BITS}, 1.58, 1, u1 to u{MAX_BITS}, \
+                         even2 to even{MAX_BITS}"
                     ),
                 )
             })
@@ -170,10 +191,11 @@ impl FromStr for Grid {
         let grid = match text {
             "1.58" | "ternary" => Grid::Ternary,
             "1" | "binary" => Grid::Levels(vec![-1.0, 1.0]),
-            _ => match (text.strip_prefix("even"), text.strip_prefix('u')) {
-                (Some(digits), _) => Grid::Even { bits: bits(digits)? },
-                (None, Some(digits)) => Grid::Unsigned { bits: bits(digits)? },
-                (None, None) => Grid::Uniform { bits: bits(text)? },
+            _ => match text.find(|c: char| c.is_ascii_digit()).map_or((text, ""), |at| text.split_at(at)) {
+                ("sym", digits) => Grid::Symmetric { bits: bits(digits)? },
+                ("even", digits) => Grid::Even { bits: bits(digits)? },
+                ("u", digits) => Grid::Unsigned { bits: bits(digits)? },
+                _ => Grid::Uniform { bits: bits(text)? },
             },
         };
         grid.check()?;
@@ -185,6 +207,7 @@ impl fmt::Display for Grid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Grid::Uniform { bits } => write!(f, "{bits}"),
+            Grid::Symmetric { bits } => write!(f, "sym{bits}"),
             Grid::Ternary => f.write_str("1.58"),
             Grid::Unsigned { bits } => write!(f, "u{bits}"),
             Grid::Even { bits } => write!(f, "even{bits}"),
@@ -212,18 +235,35 @@ mod tests {
 
     #[test]
     fn ranges_are_the_chips() {
-        assert_eq!("8".parse::<Grid>().unwrap().regular(), Some((-127.0, 127.0, 1.0)));
+        assert_eq!("8".parse::<Grid>().unwrap().regular(), Some((-128.0, 127.0, 1.0)));
+        assert_eq!("2".parse::<Grid>().unwrap().levels(), vec![-2.0, -1.0, 0.0, 1.0]);
+        assert_eq!("sym8".parse::<Grid>().unwrap().regular(), Some((-127.0, 127.0, 1.0)));
+        assert_eq!("sym2".parse::<Grid>().unwrap().levels(), vec![-1.0, 0.0, 1.0]);
         assert_eq!("1.58".parse::<Grid>().unwrap().levels(), vec![-1.0, 0.0, 1.0]);
         assert_eq!("u2".parse::<Grid>().unwrap().levels(), vec![0.0, 1.0, 2.0, 3.0]);
         assert_eq!("even3".parse::<Grid>().unwrap().levels(), vec![-6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0]);
-        for bad in ["0", "17", "u0", "even1", "x", "-3", "2.5"] {
+        for bad in ["0", "1.5", "17", "u0", "even1", "sym1", "sym17", "sym", "x", "-3", "2.5", "8sym", ""] {
             assert!(bad.parse::<Grid>().is_err(), "{bad}");
+        }
+        for text in ["2", "8", "sym4", "u3", "even5", "1.58"] {
+            assert_eq!(text.parse::<Grid>().unwrap().to_string(), text);
         }
     }
 
     #[test]
+    fn a_max_abs_scale_clips_neither_sign() {
+        for text in ["2", "8", "sym2", "sym8", "1.58", "1", "u4", "even3"] {
+            let grid: Grid = text.parse().unwrap();
+            let ends = grid.levels().into_iter().fold((0.0f64, 0.0f64), |(l, h), v| (l.min(v), h.max(v)));
+            assert!(grid.reach() <= ends.1 && (ends.0 == 0.0 || grid.reach() <= -ends.0), "{text}");
+            assert!(grid.max_abs() - grid.reach() <= 1.0);
+        }
+        assert_eq!(["8", "sym8", "2"].map(|t| t.parse::<Grid>().unwrap().reach()), [127.0, 127.0, 1.0]);
+    }
+
+    #[test]
     fn nearest_is_the_nearest_of_all_levels() {
-        let grids = ["2", "4", "1.58", "u3", "even3"].map(|t| t.parse::<Grid>().unwrap());
+        let grids = ["2", "4", "sym3", "1.58", "u3", "even3"].map(|t| t.parse::<Grid>().unwrap());
         let list = Grid::from_levels(vec![0.5, -3.0, 0.0, 2.25]).unwrap();
         for grid in grids.iter().chain([&list]) {
             for i in -400..400 {
@@ -238,7 +278,9 @@ mod tests {
 
     #[test]
     fn survives_a_round_trip() {
-        for grid in [Grid::Uniform { bits: 8 }, Grid::Ternary, Grid::Levels(vec![0.0, 1.5])] {
+        for grid in
+            [Grid::Uniform { bits: 8 }, Grid::Symmetric { bits: 4 }, Grid::Ternary, Grid::Levels(vec![0.0, 1.5])]
+        {
             let text = serde_json::to_string(&grid).unwrap();
             assert_eq!(serde_json::from_str::<Grid>(&text).unwrap(), grid);
         }

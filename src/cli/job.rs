@@ -80,7 +80,8 @@ pub struct JobArgs {
     #[arg(long, value_name = "T", help_heading = "Target")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub steps: Option<u32>,
-    /// Bits of a synapse instead of the chip's: 2..16, 1.58 (ternary), or none (real-valued)
+    /// Bits of a synapse instead of the chip's: 2..16 (two's complement), sym2..sym16 (sign and magnitude), u1..u16
+    /// (unsigned), even2..even16, 1.58 (ternary), or none (real-valued)
     #[arg(long, value_name = "B", help_heading = "Target")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bits: Option<String>,
@@ -97,7 +98,11 @@ pub struct JobArgs {
     #[arg(long, help_heading = "Fit")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub response: Option<String>,
-    /// Layer solver: auto, rtn, feedback or descent [default: auto]
+    /// Potentials to start from: calibrated (per channel, by trial) or half (a threshold) [default: calibrated]
+    #[arg(long, value_name = "HOW", help_heading = "Fit")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub initial_potential: Option<String>,
+    /// Layer solver: auto, rtn, feedback, descent or kbest [default: auto]
     #[arg(long, help_heading = "Fit")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
@@ -175,6 +180,7 @@ impl JobArgs {
             bits_scale: self.bits_scale.or(below.bits_scale),
             schedule: self.schedule.or(below.schedule),
             response: self.response.or(below.response),
+            initial_potential: self.initial_potential.or(below.initial_potential),
             method: self.method.or(below.method),
             ridge: self.ridge.or(below.ridge),
             population: self.population.or(below.population),
@@ -198,6 +204,7 @@ impl JobArgs {
             steps: Some(32),
             schedule: text("streaming"),
             response: text("measured"),
+            initial_potential: text("calibrated"),
             method: text("auto"),
             ridge: Some(1e-2),
             population: Some(4),
@@ -269,6 +276,11 @@ impl JobArgs {
             steps,
             schedule: word("schedule", given("schedule", &self.schedule)?, "streaming, layered")?,
             response: word("response", given("response", &self.response)?, "measured, analytic")?,
+            initial: word(
+                "initial_potential",
+                given("initial_potential", &self.initial_potential)?,
+                "calibrated, half",
+            )?,
             method: given("method", &self.method)?.parse()?,
             ridge,
             population,

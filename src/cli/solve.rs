@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::chip::{Grid, ScaleOwner};
 use crate::compute::{Choice, Device};
 use crate::error::{Error, Result};
-use crate::fit::{Bounds, Method, Spec, Status, solve};
+use crate::fit::{Bounds, Method, Signs, Spec, Status, solve};
 use crate::verify;
 use input::{Input, Means};
 
@@ -21,7 +21,8 @@ use input::{Input, Means};
 ///
 /// PROBLEM.npz holds `x` (S x n) and `t` (S x m), or `h` (n x n) and `b` (m x n); optionally `lower` and `upper`
 /// (a scalar, m, or m x n values) and `w` (m x n: what the ridge pulls towards). One JSON line on standard output says
-/// what was reached; W.npz holds `w` (m x n), `scale` (m), `bias` (m) and, with a grid, `codes` (m x n).
+/// what was reached; W.npz holds `w` (m x n), `scale` (m), `bias` (m), with a grid `codes` (m x n), with palettes
+/// `palette` (m x K) and `codes` (positions in the row's palette), and where inputs own the signs `signs` (n).
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
     /// The problem file
@@ -36,15 +37,26 @@ pub struct Args {
     /// Largest weight (the file's `upper` otherwise)
     #[arg(long, allow_hyphen_values = true)]
     pub upper: Option<f64>,
-    /// Bits of a stored weight: 2 to 16, 1.58 for ternary, 1 for binary, u8 unsigned, even8 even values only
+    /// Bits of a stored weight: 2 to 16 (two's complement: -128 to 127 at 8), sym8 (sign and magnitude: -127 to 127), u8
+    /// (unsigned), even8 (even values only), 1.58 (ternary), 1 (-1 or 1)
     #[arg(long, conflicts_with = "levels")]
     pub bits: Option<Grid>,
     /// Who owns a scale: layer, channel or neuron
     #[arg(long, default_value = "channel")]
     pub bits_scale: ScaleOwner,
+    /// Scales are powers of two
+    #[arg(long)]
+    pub scale_power_of_two: bool,
+    /// Who owns a weight's sign: free (every weight its own), or input: all weights of an input have one sign, which the
+    /// fit chooses, and the grid is unsigned (--bits u4)
+    #[arg(long, default_value = "free")]
+    pub signs: Signs,
     /// The values a stored weight may take, in units of its scale: a,b,c
     #[arg(long, value_delimiter = ',', allow_hyphen_values = true, num_args = 1)]
     pub levels: Option<Vec<f64>>,
+    /// Every output has K values of its own, which the fit chooses, and a weight is one of them
+    #[arg(long, value_name = "K", conflicts_with_all = ["bits", "levels"])]
+    pub palette: Option<usize>,
     /// How residuals count: l2 (squared), l1 (sum of magnitudes) or chebyshev (the largest magnitude); the latter two
     /// need x and t
     #[arg(long, value_enum, default_value = "l2")]
@@ -55,9 +67,15 @@ pub struct Args {
     /// The outputs have no bias: x and t are not centred
     #[arg(long)]
     pub no_bias: bool,
-    /// rtn, feedback, descent (grid), admm, gradient (bounds) or auto
+    /// rtn, feedback, descent, kbest, exact (grid), admm, gradient (bounds) or auto
     #[arg(long, default_value = "auto")]
     pub method: Method,
+    /// Partial solutions that kbest keeps, 1 to 64
+    #[arg(long, value_name = "K", default_value_t = Spec::default().paths)]
+    pub paths: usize,
+    /// Most nodes a row that --method exact looks at; rows that need more are left heuristic, with a bound
+    #[arg(long, value_name = "N", default_value_t = Spec::default().nodes)]
+    pub nodes: u64,
     /// Relative gap at which weights under bounds count as optimal
     #[arg(long, default_value_t = 1e-5)]
     pub tolerance: f64,
@@ -137,8 +155,13 @@ pub fn run(args: &Args) -> Result<()> {
         upper: args.upper.map_or(upper, Bounds::Scalar),
         grid,
         owner: args.bits_scale,
+        signs: args.signs,
+        palette: args.palette,
+        power_of_two: args.scale_power_of_two,
         method: args.method,
+        paths: args.paths,
         tolerance: args.tolerance,
+        nodes: args.nodes,
         ..Spec::default()
     };
     if args.objective != Objective::L2 {
@@ -173,7 +196,14 @@ pub fn run(args: &Args) -> Result<()> {
             means.t[o] - solution.w[o * n..(o + 1) * n].iter().zip(&means.x).map(|(w, x)| w * x).sum::<f64>()
         };
         let bias = (0..m).map(|o| means.as_ref().map_or(0.0, |means| shift(o, means))).collect();
-        let found = Found { w: &solution.w, codes: solution.codes.as_deref(), scale: &solution.scale, bias };
+        let found = Found {
+            w: &solution.w,
+            codes: solution.codes.as_deref(),
+            signs: solution.signs.as_deref(),
+            palette: solution.palette.as_deref(),
+            scale: &solution.scale,
+            bias,
+        };
         write(out, &found, n, m)?;
     }
     let total = |rows: &[f64]| rows.iter().sum::<f64>();
@@ -208,6 +238,9 @@ pub fn run(args: &Args) -> Result<()> {
 struct Found<'a> {
     w: &'a [f64],
     codes: Option<&'a [i32]>,
+    signs: Option<&'a [i8]>,
+    /// m x K.
+    palette: Option<&'a [f64]>,
     scale: &'a [f64],
     bias: Vec<f64>,
 }
@@ -225,6 +258,14 @@ fn write(out: &Path, found: &Found, n: usize, m: usize) -> Result<()> {
     if let Some(codes) = found.codes {
         let codes = Array2::from_shape_vec((m, n), codes.to_vec()).map_err(|e| failed(&e))?;
         npz.add_array("codes", &codes).map_err(|e| failed(&e))?;
+    }
+    if let Some(signs) = found.signs {
+        npz.add_array("signs", &Array1::from(signs.to_vec())).map_err(|e| failed(&e))?;
+    }
+    if let Some(palette) = found.palette {
+        let palette =
+            Array2::from_shape_vec((m, palette.len() / m.max(1)), palette.to_vec()).map_err(|e| failed(&e))?;
+        npz.add_array("palette", &palette).map_err(|e| failed(&e))?;
     }
     npz.finish().map_err(|e| failed(&e))?;
     file.persist(out).map_err(|e| failed(&e))?;

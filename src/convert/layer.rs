@@ -18,6 +18,8 @@ use crate::spiking::{Decode, Layer, Schedule, SpikingNode, SpikingOp, State, Syn
 /// Of a scale, which becomes a threshold: the error that this adds is below 1e-8 of the targets' square, and no device's
 /// rounding moves it.
 const SCALE_BITS: i32 = 13;
+/// K of K-best, where the grid is coarse enough for it: a conversion gains less from more than it costs.
+const PATHS: usize = 8;
 /// Pre-activations kept per channel to choose thresholds by.
 const SAMPLES: usize = 4096;
 
@@ -132,6 +134,7 @@ impl Walk<'_> {
         self.runners.push(Some(Runner::new(self.dev, &self.spiking, index)?));
         let mut record = record(&task, &solved, &self.spiking.nodes[index]);
         if keep {
+            self.initial_potentials(index)?;
             self.fire(index, &mut record)?;
         }
         record.seconds = start.elapsed().as_secs_f64();
@@ -283,7 +286,9 @@ impl Walk<'_> {
             grid: self.options.chip.weights.grid.clone(),
             owner: self.options.chip.weights.scale,
             scale_bits: SCALE_BITS,
+            power_of_two: self.options.chip.weights.scale_power_of_two,
             method: self.options.method,
+            paths: PATHS,
             ..Spec::default()
         };
         let solve = |g: usize| -> Result<(Solution, Vec<f64>, f64)> {
@@ -374,7 +379,7 @@ impl Walk<'_> {
         let mut codes: Vec<i32> = solved.solutions.iter().flat_map(|s| s.codes.iter().flatten().copied()).collect();
         let mut scale: Vec<f64> = solved.solutions.iter().flat_map(|s| s.scale.iter().copied()).collect();
         if task.fires {
-            quantize::coarsen(&mut scale, &mut codes, rules);
+            quantize::coarsen(&mut scale, &mut codes, self.options.chip.weights.scale_power_of_two, rules);
         }
         let peaks: Vec<u64> = task
             .blocks

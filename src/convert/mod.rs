@@ -6,6 +6,7 @@
 mod contrast;
 mod encode;
 mod fire;
+mod initial;
 mod layer;
 mod quantize;
 mod residual;
@@ -36,6 +37,16 @@ pub enum Response {
     Analytic,
 }
 
+/// Where the potentials of neurons start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Initial {
+    /// Per channel, what serves its response best on calibration images.
+    Calibrated,
+    /// Half a threshold: the best for constant currents.
+    Half,
+}
+
 /// What a conversion is asked for.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -43,6 +54,7 @@ pub struct Options {
     pub steps: u32,
     pub schedule: Schedule,
     pub response: Response,
+    pub initial: Initial,
     pub method: Method,
     /// Ridge towards the trained weights, relative to the mean diagonal of H.
     pub ridge: f64,

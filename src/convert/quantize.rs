@@ -34,15 +34,15 @@ fn top(rules: &StateRules) -> f64 {
 }
 
 /// Makes codes coarser where a channel's scale is finer than the chip's widest threshold: its synapses are next to
-/// nothing beside the threshold. `codes`: channels x n. A channel left without any
-/// gets the scale 1.
-pub fn coarsen(scale: &mut [f64], codes: &mut [i32], rules: &StateRules) {
+/// nothing beside the threshold. `codes`: channels x n. A channel left without any gets the scale 1.
+pub fn coarsen(scale: &mut [f64], codes: &mut [i32], power_of_two: bool, rules: &StateRules) {
     let n = codes.len() / scale.len().max(1);
+    let widest = if power_of_two { top(rules).log2().floor().exp2() } else { top(rules) };
     for (scale, codes) in scale.iter_mut().zip(codes.chunks_mut(n.max(1))) {
-        let ratio = *scale * top(rules);
+        let ratio = *scale * widest;
         if ratio < 1.0 {
             codes.iter_mut().for_each(|q| *q = (f64::from(*q) * ratio).round() as i32);
-            *scale = if codes.iter().all(|&q| q == 0) { 1.0 } else { 1.0 / top(rules) };
+            *scale = if codes.iter().all(|&q| q == 0) { 1.0 } else { 1.0 / widest };
         }
     }
 }

@@ -10,6 +10,7 @@ mod scaled;
 use serde::Serialize;
 
 use super::bounds::Bounds;
+use super::signs::Signs;
 use super::solve::{Spec, Status};
 use crate::compute::Device;
 use crate::compute::solver::absolute::{self, Buffers, Data, Inputs, Measure, Shape, State};
@@ -88,6 +89,12 @@ pub fn solve_absolute(
     Bounds::check(&spec.lower, &spec.upper, m, n)?;
     if spec.grid.is_some() && !(spec.lower.is_none() && spec.upper.is_none()) {
         return Err(Error::input("objective", "l1 and chebyshev know a grid or bounds, not both at once"));
+    }
+    if spec.signs != Signs::Free {
+        return Err(Error::input("signs", "inputs own them with --objective l2 only"));
+    }
+    if spec.palette.is_some() {
+        return Err(Error::input("palette", "is for --objective l2"));
     }
     let scaled = Scaled::new(samples, measure, &spec.lower, &spec.upper)?;
     let mut best = Certificate::new(&scaled);

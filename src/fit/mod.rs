@@ -5,13 +5,18 @@
 
 mod absolute;
 mod bounds;
+mod branch;
 mod continuous;
+mod exact;
+mod palette;
 mod polish;
 mod problem;
 mod quantize;
 mod rounding;
+mod signs;
 mod snap;
 mod solve;
+mod spread;
 mod stepper;
 mod system;
 
@@ -19,5 +24,6 @@ pub use crate::compute::solver::absolute::Measure;
 pub use absolute::{AbsoluteFit, Samples, solve_absolute};
 pub use bounds::Bounds;
 pub use problem::{Problem, Sums};
+pub use signs::Signs;
 pub use snap::snapped;
 pub use solve::{Method, Objectives, Solution, Spec, Status, solve, solve_with};

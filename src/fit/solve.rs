@@ -4,20 +4,26 @@ use serde::Serialize;
 
 use super::bounds::Bounds;
 use super::continuous;
+use super::exact;
+use super::palette;
 use super::problem::Problem;
-use super::quantize::{Quantized, Task};
+use super::quantize::{Plan, Quantized, Task};
 use super::rounding;
+use super::signs::{self, Signs};
+use super::snap::is_power_of_two;
+use super::spread::Rest;
 use super::system::System;
 use crate::chip::{Grid, ScaleOwner};
 use crate::compute::Device;
-use crate::compute::solver::Steps;
+use crate::compute::solver::kbest;
 use crate::error::{Error, Result};
 
 /// How to solve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Method {
-    /// ADMM for a box, descent for a grid.
+    /// ADMM for a box; for a grid K-best up to 32 levels (rows of up to 12 inputs proven where that is quick), descent
+    /// beyond.
     #[default]
     Auto,
     /// Grid: round to nearest with the max-abs scale.
@@ -26,6 +32,10 @@ pub enum Method {
     Feedback,
     /// Grid: scale search, error feedback, coordinate descent and re-scaling to a fixed point.
     Descent,
+    /// Grid: as descent, from K-best rounding, with pair moves.
+    Kbest,
+    /// Grid: as K-best, then branch and bound over levels and scales to the proven optimum, or as far as `nodes` reach.
+    Exact,
     /// Box: alternating direction method of multipliers.
     Admm,
     /// Box: accelerated projected gradient.
@@ -41,33 +51,55 @@ impl std::str::FromStr for Method {
             "rtn" => Method::Rtn,
             "feedback" => Method::Feedback,
             "descent" => Method::Descent,
+            "kbest" => Method::Kbest,
+            "exact" => Method::Exact,
             "admm" => Method::Admm,
             "gradient" => Method::Gradient,
             _ => {
-                let message = format!("`{text}` is none of auto, rtn, feedback, descent, admm, gradient");
+                let message = format!("`{text}` is none of auto, rtn, feedback, descent, kbest, exact, admm, gradient");
                 return Err(Error::input("method", message));
             }
         })
     }
 }
 
+/// Grids of so few levels are worth the search by K-best: finer ones lose little to begin with.
+const KBEST_LEVELS: usize = 32;
+/// Who asks for so many paths wants more starts and rounds, too.
+const THOROUGH: usize = 32;
+/// Inputs of a row that is tried to be proven by the way, and nodes for it.
+const TINY: usize = 12;
+const TINY_NODES: u64 = 20_000;
+/// Inputs of a row that all promising scales are tried for.
+const SHORT: usize = 32;
+
 /// What the chip can hold, and how to look for the best of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Spec {
     pub lower: Bounds,
     pub upper: Bounds,
-    /// `None`: continuous weights.
+    /// `None`: continuous weights, unless there is a palette.
     pub grid: Option<Grid>,
+    /// Instead of a grid: every row has this many values of its own, which are part of the fit.
+    pub palette: Option<usize>,
     pub owner: ScaleOwner,
+    /// Who owns the signs; with `Input` the grid must be unsigned.
+    pub signs: Signs,
     /// Given scales instead of searched ones: one, or m. All alike if the layer owns the scale.
     pub scale: Option<Vec<f64>>,
     /// Significant bits of searched scales, as far as a method refines them: 53 or more for all that f64 has.
     pub scale_bits: i32,
+    /// Scales are powers of two: a shift.
+    pub power_of_two: bool,
     pub method: Method,
+    /// K of K-best: partial solutions kept, 1 to 64.
+    pub paths: usize,
     /// Relative gap at which continuous weights count as optimal.
     pub tolerance: f64,
     /// Most first-order iterations of the box solver.
     pub max_iterations: usize,
+    /// Most nodes of branch and bound a row: some seconds' worth by default.
+    pub nodes: u64,
 }
 
 impl Default for Spec {
@@ -76,12 +108,17 @@ impl Default for Spec {
             lower: Bounds::None,
             upper: Bounds::None,
             grid: None,
+            palette: None,
             owner: ScaleOwner::Channel,
+            signs: Signs::Free,
             scale: None,
             scale_bits: 53,
+            power_of_two: false,
             method: Method::Auto,
+            paths: 32,
             tolerance: 1e-5,
             max_iterations: 5000,
+            nodes: 50_000_000,
         }
     }
 }
@@ -104,11 +141,12 @@ pub enum Status {
 pub struct Objectives {
     /// Round to nearest with max-abs scale; without a grid, the unconstrained solution clipped to the box.
     pub rtn: Vec<f64>,
-    /// Continuous weights in the box.
+    /// Continuous weights in the box; not below zero if the grid is unsigned.
     pub fit: Vec<f64>,
     /// What is stored: on the grid if there is one, else `fit`.
     pub grid: Vec<f64>,
-    /// Proven lower bound of what is stored.
+    /// Proven lower bound of what is stored; where the exact method searched rows that share a scale, only the sum of
+    /// their bounds is proven.
     pub bound: Vec<f64>,
 }
 
@@ -117,8 +155,13 @@ pub struct Objectives {
 pub struct Solution {
     /// m x n: the weights that are stored.
     pub w: Vec<f64>,
-    /// m x n: their codes on the grid; `w` = scale * grid.value(code).
+    /// m x n: their codes on the grid; `w` = scale * grid.value(code), times the input's sign if inputs own the signs.
+    /// With palettes: positions in the row's.
     pub codes: Option<Vec<i32>>,
+    /// m x K, rising along a row: the rows' palettes.
+    pub palette: Option<Vec<f64>>,
+    /// n: 1 or -1 for each input, if inputs own the signs.
+    pub signs: Option<Vec<i8>>,
     /// m: scale of each row; ones without a grid.
     pub scale: Vec<f64>,
     /// m x n: the unconstrained solution W*.
@@ -170,6 +213,9 @@ pub fn solve_with(
     cancelled: &(dyn Fn() -> bool + Sync),
 ) -> Result<Solution> {
     check(problem, spec)?;
+    if spec.signs == Signs::Input {
+        return signs::solve(dev, problem, spec, cancelled);
+    }
     let system = System::new(problem)?;
     let (n, m) = (problem.n, problem.m);
     let boxed = !(spec.lower.is_none() && spec.upper.is_none());
@@ -177,17 +223,22 @@ pub fn solve_with(
     let upper = |o: usize, i: usize| spec.upper.at(o, i, n, f64::INFINITY);
     let bounds = boxed.then(|| (system.gather(lower), system.gather(upper)));
     let bounds = bounds.as_ref().map(|(l, u)| (l.as_slice(), u.as_slice()));
+    // An unsigned grid bounds the weights too, whatever its scale.
+    let floor = if spec.grid.as_ref().is_some_and(Grid::is_unsigned) { 0.0 } else { f64::NEG_INFINITY };
+    let within = (boxed || floor == 0.0)
+        .then(|| (system.gather(|o, i| lower(o, i).max(floor)), system.gather(|o, i| upper(o, i).max(floor))));
+    let within = within.as_ref().map(|(l, u)| (l.as_slice(), u.as_slice()));
 
     let mut note = None;
     let mut iterations = 0;
-    let (fit, bound) = match bounds {
+    let (fit, mut bound) = match within {
         None => (system.free.clone(), system.rest.clone()),
-        Some(bounds) => {
+        Some(within) => {
             let limits = (spec.tolerance, spec.max_iterations);
-            let mut found = continuous::solve(dev, &system, bounds, spec.method, limits, cancelled)?;
+            let mut found = continuous::solve(dev, &system, within, spec.method, limits, cancelled)?;
             if dev.is_gpu() && !found.certified {
                 note = Some(format!("{} missed the certificate; solved again on the CPU", dev.info().name));
-                found = continuous::solve(&Device::cpu(), &system, bounds, spec.method, limits, cancelled)?;
+                found = continuous::solve(&Device::cpu(), &system, within, spec.method, limits, cancelled)?;
             }
             iterations = found.iterations;
             (found.w, found.bound)
@@ -196,55 +247,111 @@ pub fn solve_with(
     let fit_objective = system.objectives(&fit);
     let fixed = spec.scale.as_ref().map(|s| if s.len() == 1 { vec![s[0]; m] } else { s.clone() });
     let rest = Rest { problem, system: &system, lower: &lower, upper: &upper };
-    let (w, codes, scale, rtn, stored) = match &spec.grid {
-        None => {
+    let any = Grid::Ternary;
+    let task = Task {
+        system: &system,
+        around: &fit,
+        grid: spec.grid.as_ref().unwrap_or(&any),
+        owner: spec.owner,
+        fixed: fixed.as_deref(),
+        scale_bits: spec.scale_bits,
+        power_of_two: spec.power_of_two,
+        bounds,
+    };
+    let held = |found: &Quantized| match task.outside(found) {
+        None => Ok(system.objectives(&values(found, system.n))),
+        Some(o) => {
+            let message = format!("the box of output {o} holds no level of the grid at any scale");
+            Err(Error::input("lower", message))
+        }
+    };
+    let mut palette = None;
+    let (w, codes, scale, rtn, stored) = match (&spec.grid, spec.palette) {
+        (None, Some(count)) => {
+            let nearest = palette::nearest(&task, count);
+            let mut rounding = rounding::on(dev, task, cancelled)?;
+            let found = palette::solve(&task, count, spec.method, rounding.as_mut())?;
+            let stored = held(&found.stored)?;
+            let (w, codes, own) = rest.store_palettes(&found);
+            palette = Some(own);
+            (w, Some(codes), vec![1.0; m], system.objectives(&values(&nearest.stored, system.n)), stored)
+        }
+        (None, None) => {
             let clipped: Vec<f64> = match bounds {
                 None => fit.clone(),
                 Some((l, u)) => system.free.iter().zip(l.iter().zip(u)).map(|(w, (l, u))| w.max(*l).min(*u)).collect(),
             };
             (rest.spread(&fit), None, vec![1.0; m], system.objectives(&clipped), fit_objective.clone())
         }
-        Some(grid) => {
-            let task = Task {
-                system: &system,
-                grid,
-                owner: spec.owner,
-                fixed: fixed.as_deref(),
-                scale_bits: spec.scale_bits,
-                bounds,
-            };
+        (Some(grid), _) => {
             let nearest = task.nearest();
             let rounding = rounding::on(dev, task, cancelled)?;
+            let plan = plan(spec.method, spec.paths, grid, system.n);
+            let nodes = nodes(spec, grid, system.n);
             let found = match spec.method {
                 Method::Rtn => nearest.clone(),
                 Method::Feedback => task.feedback(rounding.as_ref())?,
-                _ => task.descent(rounding.as_ref())?,
+                Method::Exact | Method::Auto if nodes > 0 => {
+                    let begun = task.descent(rounding.as_ref(), plan)?;
+                    let exact = exact::solve(&task, &begun, nodes, cancelled)?;
+                    system.raise(&mut bound, &exact.lower, exact.together);
+                    exact.found
+                }
+                _ => task.descent(rounding.as_ref(), plan)?,
             };
-            if let Some(o) = task.outside(&found) {
-                return Err(Error::input(
-                    "lower",
-                    format!("the box of output {o} holds no level of the grid at any scale"),
-                ));
-            }
+            let stored = held(&found)?;
             let (w, codes) = rest.store(grid, &found);
-            (
-                w,
-                Some(codes),
-                found.scale.clone(),
-                system.objectives(&values(&nearest, system.n)),
-                system.objectives(&values(&found, system.n)),
-            )
+            (w, Some(codes), found.scale, system.objectives(&values(&nearest, system.n)), stored)
         }
     };
+    // a bound that is reached may be above the objective by rounding
+    let bound = bound.iter().zip(&stored).map(|(b, v)| b.min(*v)).collect();
     let objective = Objectives { rtn, fit: fit_objective, grid: stored, bound };
     let (gap, worst_gap) = gaps(&objective, &system);
-    let status = match (&spec.grid, worst_gap <= spec.tolerance) {
+    let status = match (&codes, worst_gap <= spec.tolerance) {
         (_, true) => Status::Optimal,
         (Some(_), false) => Status::Heuristic,
         (None, false) => Status::IterationLimit,
     };
     let free = rest.spread(&system.free);
-    Ok(Solution { w, codes, scale, free, objective, status, iterations, gap, worst_gap, damping: system.damping, note })
+    Ok(Solution {
+        w,
+        codes,
+        palette,
+        signs: None,
+        scale,
+        free,
+        objective,
+        status,
+        iterations,
+        gap,
+        worst_gap,
+        damping: system.damping,
+        note,
+    })
+}
+
+/// How much the grid solver tries.
+fn plan(method: Method, paths: usize, grid: &Grid, n: usize) -> Plan {
+    let few = grid.levels().len() <= KBEST_LEVELS;
+    if matches!(method, Method::Kbest | Method::Exact) || method == Method::Auto && few {
+        let again = if paths >= THOROUGH { 4 } else { 2 };
+        // a short row's objective jumps with the scale, and costs next to nothing
+        let starts = if n <= SHORT { 16 } else { again };
+        return Plan { starts, paths, pairs: true, again };
+    }
+    Plan { starts: if few { 4 } else { 2 }, paths: 1, pairs: false, again: 0 }
+}
+
+/// Nodes a row of branch and bound: what was asked for, and a few for tiny rows, which mostly need no more to be proven.
+fn nodes(spec: &Spec, grid: &Grid, n: usize) -> u64 {
+    let searched = spec.owner != ScaleOwner::Layer && !spec.power_of_two;
+    let tiny = n <= TINY && grid.levels().len() <= KBEST_LEVELS && searched;
+    match spec.method {
+        Method::Exact => spec.nodes,
+        Method::Auto if tiny => spec.nodes.min(TINY_NODES),
+        _ => 0,
+    }
 }
 
 /// Levels times scales (m x n).
@@ -253,7 +360,7 @@ fn values(q: &Quantized, n: usize) -> Vec<f64> {
 }
 
 /// (total, worst row) relative gap. A row that fits perfectly is measured against its own target.
-fn gaps(objective: &Objectives, system: &System) -> (f64, f64) {
+pub(super) fn gaps(objective: &Objectives, system: &System) -> (f64, f64) {
     let n = system.n;
     let own = |o: usize| {
         let (w, b) = (&system.free[o * n..(o + 1) * n], &system.b[o * n..(o + 1) * n]);
@@ -266,60 +373,31 @@ fn gaps(objective: &Objectives, system: &System) -> (f64, f64) {
     (relative(value - bound, value, (0..system.m).map(own).sum()), worst)
 }
 
-/// From the system's live inputs back to all of the problem's.
-struct Rest<'a> {
-    problem: &'a Problem,
-    system: &'a System,
-    lower: &'a dyn Fn(usize, usize) -> f64,
-    upper: &'a dyn Fn(usize, usize) -> f64,
-}
-
-impl Rest<'_> {
-    /// Continuous weights of all inputs; dead ones get the prior, within the box.
-    fn spread(&self, w: &[f64]) -> Vec<f64> {
-        let (n, live) = (self.problem.n, self.system.n);
-        let mut all = self.dead(|v, o, i| v.max((self.lower)(o, i)).min((self.upper)(o, i)));
-        for (at, w) in w.iter().enumerate() {
-            all[at / live * n + self.system.live[at % live]] = *w;
-        }
-        all
-    }
-
-    /// Stored weights and codes of all inputs; dead ones get the level nearest to the prior.
-    fn store(&self, grid: &Grid, q: &Quantized) -> (Vec<f64>, Vec<i32>) {
-        let (n, live) = (self.problem.n, self.system.n);
-        let steps = Steps::<f64>::of(grid);
-        let mut levels = self.dead(|v, o, i| {
-            let s = q.scale[o];
-            steps.nearest_within(v / s, (self.lower)(o, i) / s, (self.upper)(o, i) / s)
-        });
-        for (at, level) in q.levels.iter().enumerate() {
-            levels[at / live * n + self.system.live[at % live]] = *level;
-        }
-        let codes = levels.iter().map(|v| grid.nearest(*v).0).collect();
-        let w = levels.iter().enumerate().map(|(at, level)| level * q.scale[at / n]).collect();
-        (w, codes)
-    }
-
-    fn dead(&self, value: impl Fn(f64, usize, usize) -> f64) -> Vec<f64> {
-        let (n, m) = (self.problem.n, self.problem.m);
-        let mut dead = vec![true; n];
-        self.system.live.iter().for_each(|&i| dead[i] = false);
-        let prior = |at: usize| self.problem.prior.as_ref().map_or(0.0, |p| p[at]);
-        (0..m * n).map(|at| if dead[at % n] { value(prior(at), at / n, at % n) } else { 0.0 }).collect()
-    }
-}
-
 fn check(problem: &Problem, spec: &Spec) -> Result<()> {
     problem.check()?;
     if problem.n == 0 || problem.m == 0 {
         return Err(Error::work("layer problem", format!("{} inputs and {} outputs", problem.n, problem.m)));
     }
     Bounds::check(&spec.lower, &spec.upper, problem.m, problem.n)?;
+    signs::check(spec)?;
     if let Some(grid) = &spec.grid {
         grid.check()?;
-    } else if matches!(spec.method, Method::Rtn | Method::Feedback | Method::Descent) {
-        return Err(Error::input("method", "rtn, feedback and descent need a grid"));
+    }
+    palette::check(spec)?;
+    if spec.grid.is_none() && spec.power_of_two {
+        return Err(Error::input("scale-power-of-two", "without a grid there is no scale"));
+    }
+    let continuous = spec.grid.is_none() && spec.palette.is_none();
+    let on_grid =
+        matches!(spec.method, Method::Rtn | Method::Feedback | Method::Descent | Method::Kbest | Method::Exact);
+    if continuous && on_grid {
+        return Err(Error::input("method", "rtn, feedback, descent, kbest and exact need a grid"));
+    }
+    if spec.method == Method::Exact && (spec.power_of_two || spec.palette.is_some()) {
+        return Err(Error::input("method", "exact searches neither palettes nor scales that are powers of two"));
+    }
+    if !(1..=kbest::MOST_PATHS).contains(&spec.paths) {
+        return Err(Error::input("paths", format!("{} is outside 1..={}", spec.paths, kbest::MOST_PATHS)));
     }
     if let Some(scale) = &spec.scale {
         if scale.len() != 1 && scale.len() != problem.m {
@@ -330,6 +408,9 @@ fn check(problem: &Problem, spec: &Spec) -> Result<()> {
         }
         if scale.iter().any(|s| !(*s > 0.0 && s.is_finite())) {
             return Err(Error::input("scale", "must be positive"));
+        }
+        if spec.power_of_two && !scale.iter().copied().all(is_power_of_two) {
+            return Err(Error::input("scale", "holds what is no power of two"));
         }
         if spec.owner == ScaleOwner::Layer && scale.iter().any(|s| s != &scale[0]) {
             return Err(Error::input("scale", "the layer owns the scale, but the rows have several"));

@@ -157,6 +157,16 @@ impl System {
         rows.zip(&self.rest).map(|((d, hd), rest)| rest + dense::dot(d, hd).max(0.0)).collect()
     }
 
+    /// Raises lower bounds of the rows' objectives (m) to others, of what lies above the unconstrained optimum: row by
+    /// row, or all of them if only their sum is proven.
+    pub fn raise(&self, bound: &mut [f64], above: &[f64], together: bool) {
+        let other: Vec<f64> = above.iter().zip(&self.rest).map(|(above, rest)| rest + above).collect();
+        let all = other.iter().sum::<f64>() > bound.iter().sum();
+        for (bound, other) in bound.iter_mut().zip(other) {
+            *bound = if together && all { other } else { bound.max(if together { 0.0 } else { other }) };
+        }
+    }
+
     /// Row-major values over live inputs (m x n) of a function over the problem's inputs.
     pub fn gather(&self, value: impl Fn(usize, usize) -> f64) -> Vec<f64> {
         (0..self.m).flat_map(|o| self.live.iter().map(move |&i| (o, i))).map(|(o, i)| value(o, i)).collect()

@@ -147,6 +147,24 @@ impl Runner {
         &self.sources
     }
 
+    /// A firing integer layer's counts over T from each of several initial potentials (one a channel, in integer units),
+    /// `[images][shape]` each.
+    ///
+    /// # Errors
+    /// `Work`: not such a layer, or the device failed.
+    pub fn counts_from(
+        &self,
+        dev: &Device,
+        images: usize,
+        inputs: &[&Trains],
+        initials: &[Vec<i32>],
+    ) -> Result<Vec<Buffer<f32>>> {
+        match &self.kind {
+            Kind::Layer(layer) if layer.fires => layer.counts_from(dev, images, self.shape, inputs, initials),
+            _ => Err(Error::work("simulation", "initial potentials are tried on layers that fire")),
+        }
+    }
+
     /// Runs a batch; `inputs` in the order of `sources`.
     pub fn run(&self, dev: &Device, images: usize, inputs: &[&Trains]) -> Result<Output> {
         if let Kind::Layer(layer) = &self.kind {
@@ -258,40 +276,63 @@ impl LayerRunner {
         })
     }
 
+    fn spec(&self, steps_in: usize, images: usize, shape: Shape) -> StepSpec {
+        let (floor, ceil) = self.potential;
+        StepSpec { model: self.model, steps: self.steps, steps_in, images, shape, floor, ceil }
+    }
+
     fn run(&self, dev: &Device, images: usize, shape: Shape, inputs: &[&Trains]) -> Result<Output> {
+        let (steps_in, current) = self.current(dev, images, shape, inputs)?;
+        let spec = self.spec(steps_in, images, shape);
+        let len = images * shape.len();
+        if self.fires {
+            let mut trains = dev.scratch(self.steps * len)?;
+            match (&self.parameters, &current) {
+                (Parameters::Integer { bias, threshold, initial, .. }, Current::Integer(current)) => {
+                    step::integer(dev, &spec, current, bias, threshold, initial, &mut trains, &mut dev.scratch(len)?)?;
+                }
+                (Parameters::Real { bias, threshold, initial, .. }, Current::Real(current)) => {
+                    step::real(dev, &spec, current, bias, threshold, initial, &mut trains, &mut dev.scratch(len)?)?;
+                }
+                _ => return Err(mixed()),
+            }
+            return Ok(Output::Trains(Trains { steps: self.steps, images, data: trains }));
+        }
+        debug_assert!(self.schedule == Schedule::Streaming || steps_in == 1);
+        let end: Vec<f64> = match (&self.parameters, &current) {
+            (Parameters::Integer { bias, initial, .. }, Current::Integer(current)) => {
+                let mut end = dev.scratch(len)?;
+                step::accumulate(dev, &spec, current, bias, initial, &mut end)?;
+                dev.view(&end)?.iter().map(|&v| f64::from(v)).collect()
+            }
+            (Parameters::Real { bias, initial, .. }, Current::Real(current)) => {
+                let mut end = dev.scratch(len)?;
+                step::accumulate(dev, &spec, current, bias, initial, &mut end)?;
+                dev.view(&end)?.iter().map(|&v| f64::from(v)).collect()
+            }
+            _ => return Err(mixed()),
+        };
+        let area = shape.area();
+        let values = end.iter().enumerate().map(|(i, v)| (v * self.unit[i / area % shape.c]) as f32).collect();
+        Ok(Output::Values(values))
+    }
+
+    /// The synaptic current of a batch, `[steps or 1][images][shape]`, and its number of steps.
+    fn current(&self, dev: &Device, images: usize, shape: Shape, inputs: &[&Trains]) -> Result<(usize, Current)> {
         let steps_in = inputs.iter().map(|t| t.steps).max().unwrap_or(1);
         let aligned = align(dev, inputs, steps_in)?;
         let inputs: Vec<&Trains> = inputs.iter().zip(&aligned).map(|(t, a)| a.as_ref().unwrap_or(t)).collect();
         let frames = steps_in * images;
-        let len = images * shape.len();
-        let spec = StepSpec {
-            model: self.model,
-            steps: self.steps,
-            steps_in,
-            images,
-            shape,
-            floor: self.potential.0,
-            ceil: self.potential.1,
-        };
-        let out_len = if self.fires { self.steps * len } else { 0 };
-        let mut trains = dev.scratch(out_len)?;
-        let end: Vec<f64> = match &self.parameters {
-            Parameters::Integer { weights, bounds, bias, threshold, initial } => {
+        let current = match &self.parameters {
+            Parameters::Integer { weights, bounds, .. } => {
                 let mut current = dev.scratch(frames * shape.len())?;
                 for (k, conv) in self.convs.iter().enumerate() {
                     let start = if k == 0 { Start::Zero } else { Start::Keep };
                     conv::integer(dev, conv, frames, &inputs[k].data, &weights[k], start, bounds[k], &mut current)?;
                 }
-                let mut end = dev.scratch(len)?;
-                if self.fires {
-                    step::integer(dev, &spec, &current, bias, threshold, initial, &mut trains, &mut end)?;
-                    vec![]
-                } else {
-                    step::accumulate(dev, &spec, &current, bias, initial, &mut end)?;
-                    dev.view(&end)?.iter().map(|&v| f64::from(v)).collect()
-                }
+                Current::Integer(current)
             }
-            Parameters::Real { weights, bias, threshold, initial } => {
+            Parameters::Real { weights, .. } => {
                 let mut current = dev.scratch(frames * shape.len())?;
                 for (k, conv) in self.convs.iter().enumerate() {
                     let mut x = dev.scratch(inputs[k].data.len())?;
@@ -299,24 +340,46 @@ impl LayerRunner {
                     let start = if k == 0 { Start::Zero } else { Start::Keep };
                     conv::real(dev, conv, frames, &x, &weights[k], start, &mut current)?;
                 }
-                let mut end = dev.scratch(len)?;
-                if self.fires {
-                    step::real(dev, &spec, &current, bias, threshold, initial, &mut trains, &mut end)?;
-                    vec![]
-                } else {
-                    step::accumulate(dev, &spec, &current, bias, initial, &mut end)?;
-                    dev.view(&end)?.iter().map(|&v| f64::from(v)).collect()
-                }
+                Current::Real(current)
             }
         };
-        if self.fires {
-            return Ok(Output::Trains(Trains { steps: self.steps, images, data: trains }));
-        }
-        debug_assert!(self.schedule == Schedule::Streaming || steps_in == 1);
-        let area = shape.area();
-        let values = end.iter().enumerate().map(|(i, v)| (v * self.unit[i / area % shape.c]) as f32).collect();
-        Ok(Output::Values(values))
+        Ok((steps_in, current))
     }
+
+    /// Counts over T from each of several initial potentials (one a channel, in integer units): `[images][shape]` each.
+    fn counts_from(
+        &self,
+        dev: &Device,
+        images: usize,
+        shape: Shape,
+        inputs: &[&Trains],
+        initials: &[Vec<i32>],
+    ) -> Result<Vec<Buffer<f32>>> {
+        let Parameters::Integer { bias, threshold, .. } = &self.parameters else {
+            return Err(Error::work("simulation", "initial potentials are tried on integer layers"));
+        };
+        let (steps_in, Current::Integer(current)) = self.current(dev, images, shape, inputs)? else {
+            return Err(mixed());
+        };
+        let (spec, len) = (self.spec(steps_in, images, shape), images * shape.len());
+        let one = |initial: &Vec<i32>| {
+            let initial = dev.upload(initial)?;
+            let (mut data, mut end) = (dev.scratch(self.steps * len)?, dev.scratch(len)?);
+            step::integer(dev, &spec, &current, bias, threshold, &initial, &mut data, &mut end)?;
+            Trains { steps: self.steps, images, data }.totals(dev)
+        };
+        initials.iter().map(one).collect()
+    }
+}
+
+/// What the synapses of a layer bring, in its integer units or in thresholds.
+enum Current {
+    Integer(Buffer<i32>),
+    Real(Buffer<f32>),
+}
+
+fn mixed() -> Error {
+    Error::work("simulation", "a layer mixes integer and real parameters")
 }
 
 /// A whole network on a device.

@@ -4,6 +4,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::interior::Row;
+use crate::chip::Grid;
 use crate::error::Result;
 use crate::fit::{Problem, Solution, Spec};
 
@@ -105,6 +106,10 @@ impl<'a> Setting<'a> {
         self.live.iter().map(|&i| of(i)).collect()
     }
 
+    fn quantized(&self) -> bool {
+        self.solution.codes.is_some()
+    }
+
     fn check(&self, o: usize) -> Result<RowCheck> {
         let (p, n) = (self.problem, self.problem.n);
         let w0 = self.live(|i| p.prior.as_ref().map_or(0.0, |w| w[o * n + i]));
@@ -126,12 +131,22 @@ impl<'a> Setting<'a> {
         if below > -NOISE * own {
             row.constant -= below;
         }
-        let boxed = !(self.spec.lower.is_none() && self.spec.upper.is_none());
-        if boxed {
+        let bounded = !(self.spec.lower.is_none() && self.spec.upper.is_none());
+        let unsigned = self.spec.grid.as_ref().is_some_and(Grid::is_unsigned);
+        let boxed = bounded || unsigned || self.solution.signs.is_some();
+        if bounded {
             row.lower = self.live(|i| self.spec.lower.at(o, i, n, f64::NEG_INFINITY));
             row.upper = self.live(|i| self.spec.upper.at(o, i, n, f64::INFINITY));
         }
-        let continuous = if boxed { self.spec.grid.is_none().then_some(&w) } else { Some(&free) };
+        if unsigned && self.solution.signs.is_none() {
+            row.lower.iter_mut().for_each(|low| *low = low.max(0.0));
+        }
+        if let Some(signs) = &self.solution.signs {
+            for ((low, high), sign) in row.lower.iter_mut().zip(&mut row.upper).zip(self.live(|i| signs[i])) {
+                if sign > 0 { *low = low.max(0.0) } else { *high = high.min(0.0) }
+            }
+        }
+        let continuous = if boxed { (!self.quantized()).then_some(&w) } else { Some(&free) };
         let optimum = if self.live.len() <= LARGEST { Some(row.least()?.objective) } else { None };
         let objective = &self.solution.objective;
         let mut found = RowCheck {
@@ -165,11 +180,23 @@ impl<'a> Setting<'a> {
                 let level = grid.value(*q);
                 grid.nearest(level).0 != *q || (level * scale - w).abs() > 1e-9 * w.abs()
             };
-            if let Some(i) = codes.iter().zip(stored).position(off) {
+            let magnitude = |(i, w): (usize, &f64)| self.solution.signs.as_ref().map_or(*w, |s| w * f64::from(s[i]));
+            let magnitudes: Vec<f64> = stored.iter().enumerate().map(magnitude).collect();
+            if let Some(i) = codes.iter().zip(&magnitudes).position(off) {
                 return Some(format!(
                     "weight {i} = {} is not its code {} times the scale {scale}",
                     stored[i], codes[i]
                 ));
+            }
+        }
+        if let (Some(palette), Some(codes)) = (&self.solution.palette, &self.solution.codes) {
+            let (n, m) = (self.problem.n, self.problem.m);
+            let own = &palette[o * palette.len() / m..(o + 1) * palette.len() / m];
+            let value = |i: usize| usize::try_from(codes[o * n + i]).ok().and_then(|code| own.get(code));
+            let sign = |i: usize| self.solution.signs.as_ref().map_or(1.0, |s| f64::from(s[i]));
+            let off = |i: &usize| value(*i).is_none_or(|v| v * sign(*i) != self.solution.w[o * n + i]);
+            if let Some(i) = (0..n).find(off) {
+                return Some(format!("weight {i} = {} is not its palette's value", self.solution.w[o * n + i]));
             }
         }
         if (found.stored - found.stored_again).abs() > slack(found.stored, SAME) {
@@ -183,7 +210,7 @@ impl<'a> Setting<'a> {
                 Some("the continuous optimum comes out otherwise".into())
             }
             // On a grid the bound may be above the continuous optimum: it holds for what is stored.
-            (Some(best), _) if self.spec.grid.is_none() && found.bound > best + slack(best, SAME) => {
+            (Some(best), _) if !self.quantized() && found.bound > best + slack(best, SAME) => {
                 Some("the lower bound is above the optimum".into())
             }
             (None, Some(kkt)) if kkt > STATIONARY => Some("the continuous weights are not stationary".into()),

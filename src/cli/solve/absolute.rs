@@ -36,7 +36,14 @@ pub fn run(args: &Args, device: &Device, raw: &RawSamples, spec: &Spec) -> Resul
     if let Some(out) = &args.out {
         write(
             out,
-            &Found { w: &fit.w, codes: fit.codes.as_deref(), scale: &fit.scale, bias: fit.bias.clone() },
+            &Found {
+                w: &fit.w,
+                codes: fit.codes.as_deref(),
+                signs: None,
+                palette: None,
+                scale: &fit.scale,
+                bias: fit.bias.clone(),
+            },
             raw.n,
             raw.m,
         )?;

@@ -146,7 +146,7 @@ fn on_host(inputs: &Inputs<'_>, steps: &Steps<f32>, q: &mut [f32], hq: &mut [f32
     let most = rows.map(|(o, state)| {
         let at = o * n..(o + 1) * n;
         let row = Row { w: &[], bounds: bounds.map(|(l, u)| (&l[at.clone()], &u[at.clone()])) };
-        if scales[o] > 0.0 { twin(gram, steps, &b[at], row, scales[o], state, sweeps) } else { 0 }
+        if scales[o] > 0.0 { twin(gram, &steps.of_row(o), &b[at], row, scales[o], state, sweeps) } else { 0 }
     });
     Ok(most.max().unwrap_or(0))
 }

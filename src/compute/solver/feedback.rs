@@ -121,7 +121,7 @@ pub struct Inputs<'a> {
 }
 
 /// Rounds lane by lane: lane l is row `lane_rows[l]` with `scales[l]`. `q` (lanes x n) receives the levels, `cost`
-/// (lanes) d H d^T; beyond 3e38 if a column's bounds hold no level.
+/// (lanes) d H d^T; beyond 3e38 if a column's bounds hold no level. Levels by row are those of the lane's row.
 ///
 /// # Errors
 /// `Work`: lengths that do not agree, or the device failed.
@@ -197,15 +197,19 @@ fn on_host(
     let bounds = inputs.bounds.map(Buffer::host).transpose()?.map(|b| b.split_at(rows * n));
     let diagonal: Vec<f32> = (0..n).map(|i| unit[i * n + i]).collect();
     let factor = Factor { unit, diagonal: &diagonal };
-    let work = lane_rows.par_chunks(LANES).zip(scales.par_chunks(LANES));
-    work.zip(q.par_chunks_mut(LANES * n)).zip(cost.par_chunks_mut(LANES)).for_each(|(((rows, scales), q), cost)| {
-        let lane = |(row, scale): (&u32, &f32)| {
-            let at = *row as usize * n..(*row as usize + 1) * n;
-            (Row { w: &w[at.clone()], bounds: bounds.map(|(l, u)| (&l[at.clone()], &u[at.clone()])) }, *scale)
-        };
-        let lanes: Vec<_> = rows.iter().zip(scales).map(lane).collect();
-        let found = twin(factor, steps, &lanes, Some(q));
-        cost.iter_mut().zip(found).for_each(|(to, from)| *to = from.min(3.4e38));
-    });
+    // lanes that are carried together share their levels
+    let at_once = if steps.by_row() { 1 } else { LANES };
+    let work = lane_rows.par_chunks(at_once).zip(scales.par_chunks(at_once));
+    work.zip(q.par_chunks_mut(at_once * n)).zip(cost.par_chunks_mut(at_once)).for_each(
+        |(((rows, scales), q), cost)| {
+            let lane = |(row, scale): (&u32, &f32)| {
+                let at = *row as usize * n..(*row as usize + 1) * n;
+                (Row { w: &w[at.clone()], bounds: bounds.map(|(l, u)| (&l[at.clone()], &u[at.clone()])) }, *scale)
+            };
+            let lanes: Vec<_> = rows.iter().zip(scales).map(lane).collect();
+            let found = twin(factor, &steps.of_row(rows[0] as usize), &lanes, Some(q));
+            cost.iter_mut().zip(found).for_each(|(to, from)| *to = from.min(3.4e38));
+        },
+    );
     Ok(())
 }

@@ -10,6 +10,8 @@ pub mod box_gradient;
 pub mod dense;
 pub mod descent;
 pub mod feedback;
+pub mod kbest;
+pub mod pairs;
 mod real;
 mod steps;
 

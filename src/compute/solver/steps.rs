@@ -1,5 +1,7 @@
 //! The levels of a grid as the kernels see them: numbers, without codes.
 
+use std::borrow::Cow;
+
 use super::Real;
 use crate::chip::Grid;
 
@@ -10,6 +12,8 @@ pub enum Steps<T> {
     Regular { low: T, high: T, step: T },
     /// Rising, not empty.
     List(Vec<T>),
+    /// rows x count: a list for every row. Levels are looked up in `of_row`; on all of them, in the first row's.
+    Rows { lists: Vec<T>, count: usize },
 }
 
 impl<T: Real> Steps<T> {
@@ -20,12 +24,36 @@ impl<T: Real> Steps<T> {
         }
     }
 
+    /// The levels of one row.
+    pub fn of_row(&self, row: usize) -> Cow<'_, Self> {
+        match self {
+            Steps::Rows { lists, count } => Cow::Owned(Steps::List(lists[row * count..(row + 1) * count].to_vec())),
+            all => Cow::Borrowed(all),
+        }
+    }
+
+    /// Whether rows have levels of their own.
+    pub fn by_row(&self) -> bool {
+        matches!(self, Steps::Rows { .. })
+    }
+
+    /// What the shared lookups search; empty for a regular grid.
+    #[inline(always)]
+    fn searched(&self) -> &[T] {
+        match self {
+            Steps::Regular { .. } => &[],
+            Steps::List(list) => list,
+            Steps::Rows { lists, count } => &lists[..*count],
+        }
+    }
+
     /// The level nearest to `x`.
     #[inline(always)]
     pub fn nearest(&self, x: T) -> T {
         match self {
             Steps::Regular { low, high, step } => ((x / *step).rounded() * *step).most(*low).least(*high),
-            Steps::List(list) => {
+            _ => {
+                let list = self.searched();
                 let above = list.partition_point(|v| *v < x);
                 match above {
                     0 => list[0],
@@ -53,11 +81,97 @@ impl<T: Real> Steps<T> {
         }
     }
 
+    /// The levels nearest to `x` among those in `within` (lower, upper), nearest first: fills `found`, returns how many
+    /// there are.
+    #[inline]
+    pub fn nearest_few(&self, x: T, within: Option<(T, T)>, found: &mut [T]) -> usize {
+        match self {
+            Steps::Regular { low, high, step } => {
+                let (low, high) = match within {
+                    None => (*low, *high),
+                    Some((lower, upper)) => (
+                        low.most(-((-lower / *step + T::HAIR).floored()) * *step),
+                        high.least((upper / *step + T::HAIR).floored() * *step),
+                    ),
+                };
+                if low > high || found.is_empty() {
+                    return 0;
+                }
+                let middle = ((x / *step).rounded() * *step).most(low).least(high);
+                found[0] = middle;
+                let (mut left, mut right) = (middle - *step, middle + *step);
+                for (count, slot) in found.iter_mut().enumerate().skip(1) {
+                    let (may_left, may_right) = (left >= low, right <= high);
+                    if may_left && (!may_right || x - left <= right - x) {
+                        *slot = left;
+                        left -= *step;
+                    } else if may_right {
+                        *slot = right;
+                        right += *step;
+                    } else {
+                        return count;
+                    }
+                }
+            }
+            _ => {
+                let list = self.searched();
+                let (start, end) = match within {
+                    None => (0, list.len()),
+                    Some((lower, upper)) => (
+                        list.partition_point(|v| *v < lower - T::HAIR),
+                        list.partition_point(|v| *v <= upper + T::HAIR), //
+                    ),
+                };
+                let end = end.max(start);
+                let mut right = list.partition_point(|v| *v < x).clamp(start, end);
+                let mut left = right;
+                for (count, slot) in found.iter_mut().enumerate() {
+                    let (may_left, may_right) = (left > start, right < end);
+                    if may_left && (!may_right || x - list[left - 1] <= list[right] - x) {
+                        left -= 1;
+                        *slot = list[left];
+                    } else if may_right {
+                        *slot = list[right];
+                        right += 1;
+                    } else {
+                        return count;
+                    }
+                }
+            }
+        }
+        found.len()
+    }
+
+    /// The steps from `level` to the next one below and above (down, up) in `within` (lower, upper); 0 where there is
+    /// none.
+    #[inline]
+    pub fn neighbours(&self, level: T, within: Option<(T, T)>) -> (T, T) {
+        let (low, high, down, up) = match self {
+            Steps::Regular { low, high, step } => (*low, *high, level - *step, level + *step),
+            _ => {
+                let list = self.searched();
+                let last = list.len() - 1;
+                let below = list.partition_point(|v| *v < level).max(1) - 1;
+                let above = list.partition_point(|v| *v <= level).min(last);
+                (list[0], list[last], list[below], list[above])
+            }
+        };
+        let (low, high) = match within {
+            None => (low, high),
+            Some((lower, upper)) => (low.most(lower - T::HAIR), high.least(upper + T::HAIR)),
+        };
+        let step = |to: T, may: bool| if may { to - level } else { T::default() };
+        (step(down, down < level && down >= low), step(up, up > level && up <= high))
+    }
+
     /// The highest level <= x (a hair of rounding allowed), the lowest of all if there is none.
     fn at_most(&self, x: T) -> T {
         match self {
             Steps::Regular { low, high, step } => ((x / *step + T::HAIR).floored() * *step).most(*low).least(*high),
-            Steps::List(list) => list[list.partition_point(|v| *v <= x).saturating_sub(1)],
+            _ => {
+                let list = self.searched();
+                list[list.partition_point(|v| *v <= x).saturating_sub(1)]
+            }
         }
     }
 
@@ -67,7 +181,10 @@ impl<T: Real> Steps<T> {
             Steps::Regular { low, high, step } => {
                 (-((-x / *step + T::HAIR).floored()) * *step).most(*low).least(*high) //
             }
-            Steps::List(list) => list[list.partition_point(|v| *v < x).min(list.len() - 1)],
+            _ => {
+                let list = self.searched();
+                list[list.partition_point(|v| *v < x).min(list.len() - 1)]
+            }
         }
     }
 }
@@ -77,7 +194,8 @@ impl Steps<f32> {
     pub(super) fn params(&self) -> [u32; 4] {
         match self {
             Steps::Regular { low, high, step } => [low.to_bits(), high.to_bits(), step.to_bits(), 0],
-            Steps::List(list) => [0, 0, 1.0f32.to_bits(), list.len() as u32],
+            Steps::List(list) => [0, 0, 0, list.len() as u32],
+            Steps::Rows { count, .. } => [0, 0, (*count as f32).to_bits(), *count as u32],
         }
     }
 
@@ -85,7 +203,21 @@ impl Steps<f32> {
     pub(super) fn list(&self) -> &[f32] {
         match self {
             Steps::Regular { .. } => &[0.0],
-            Steps::List(list) => list,
+            Steps::List(list) | Steps::Rows { lists: list, .. } => list,
+        }
+    }
+}
+
+impl Steps<f64> {
+    /// The same in f32.
+    pub fn single(&self) -> Steps<f32> {
+        let list = |list: &[f64]| list.iter().map(|v| *v as f32).collect();
+        match self {
+            Steps::Regular { low, high, step } => {
+                Steps::Regular { low: *low as f32, high: *high as f32, step: *step as f32 } //
+            }
+            Steps::List(all) => Steps::List(list(all)),
+            Steps::Rows { lists, count } => Steps::Rows { lists: list(lists), count: *count },
         }
     }
 }
