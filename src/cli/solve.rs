@@ -14,10 +14,10 @@ use serde::Serialize;
 use crate::chip::{Grid, ScaleOwner};
 use crate::compute::{Choice, Device};
 use crate::error::{Error, Result};
-use crate::fit::{Bounds, Method, Signs, Spec, Status, solve};
+use crate::fit::{Bounds, Method, Samples, Signs, Solution, Spec, Status, dual_pays, solve, solve_dual};
 use crate::verify;
 use bias::Stored;
-use input::Input;
+use input::{Data, Input, Means, RawSamples};
 
 /// Solve one layer problem: least squares under bounds on the weights, or with weights on a grid
 ///
@@ -85,6 +85,10 @@ pub struct Args {
     /// Relative gap at which weights under bounds count as optimal
     #[arg(long, default_value_t = 1e-5)]
     pub tolerance: f64,
+    /// What the solver works on: gram (sums over samples, n x n), samples (x itself, S x n: for fewer samples than
+    /// inputs), or auto: samples where n is large and S smaller
+    #[arg(long, value_enum, default_value = "auto")]
+    pub form: Form,
     /// Have rows solved again by an independent interior point, with a table on standard error; exit code 1 if any
     /// disagrees
     #[arg(long)]
@@ -109,6 +113,14 @@ pub enum Objective {
     L2,
     L1,
     Chebyshev,
+}
+
+/// What the solver works on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Form {
+    Auto,
+    Gram,
+    Samples,
 }
 
 /// The JSON line.
@@ -143,22 +155,32 @@ struct Line<'a> {
     disagreements: Option<usize>,
 }
 
+impl Args {
+    /// Whether `samples` samples of `n` inputs are solved as they are.
+    fn keeps_samples(&self, spec: &Spec, samples: usize, n: usize, bounded: bool) -> bool {
+        let plain = self.objective == Objective::L2 && !self.check && self.bias_bits.is_none();
+        match self.form {
+            Form::Gram => false,
+            Form::Samples => plain,
+            Form::Auto => plain && !bounded && dual_pays(spec, n, samples),
+        }
+    }
+}
+
 /// # Errors
 /// `Input`: an unreadable or inconsistent problem, wrong flags. `Work`: the device or the disk failed.
 pub fn run(args: &Args) -> Result<()> {
     let device = Device::open(args.device)?;
-    let Input { mut problem, means, samples, lower, upper } = input::read(&args.problem, !args.no_bias)?;
     if !(args.ridge >= 0.0 && args.ridge.is_finite()) {
         return Err(Error::input("--ridge", format!("{} is not a number >= 0", args.ridge)));
     }
-    problem.ridge = args.ridge;
     let grid = match (&args.levels, &args.bits) {
         (Some(levels), _) => Some(Grid::from_levels(levels.clone()).map_err(|e| Error::input("--levels", e.message))?),
         (None, bits) => bits.clone(),
     };
     let spec = Spec {
-        lower: args.lower.map_or(lower, Bounds::Scalar),
-        upper: args.upper.map_or(upper, Bounds::Scalar),
+        lower: args.lower.map_or(Bounds::None, Bounds::Scalar),
+        upper: args.upper.map_or(Bounds::None, Bounds::Scalar),
         grid,
         owner: args.bits_scale,
         signs: args.signs,
@@ -170,6 +192,21 @@ pub fn run(args: &Args) -> Result<()> {
         nodes: args.nodes,
         ..Spec::default()
     };
+    let keep = |samples, n, bounded| args.keeps_samples(&spec, samples, n, bounded);
+    let Input { data, means, samples, lower, upper } = input::read(&args.problem, !args.no_bias, &keep)?;
+    let or = |flag: &Bounds, file: Bounds| if flag.is_none() { file } else { flag.clone() };
+    let spec = Spec { lower: or(&spec.lower, lower), upper: or(&spec.upper, upper), ..spec };
+    let mut problem = match data {
+        Data::Sums(problem) => problem,
+        Data::Samples(raw, prior) => return by_samples(args, &device, &raw, prior.as_deref(), means.as_ref(), &spec),
+    };
+    if args.form == Form::Samples {
+        return Err(Error::input(
+            "--form samples",
+            "needs x and t, --objective l2, and neither --check nor --bias-bits",
+        ));
+    }
+    problem.ridge = args.ridge;
     if args.objective != Objective::L2 {
         for (flag, set) in [("--ridge", args.ridge > 0.0), ("--bias-bits", args.bias_bits.is_some())] {
             if set {
@@ -216,44 +253,83 @@ pub fn run(args: &Args) -> Result<()> {
     if let Some(rows) = &checked {
         eprintln!("{}", super::check::table("output", rows.iter().map(|r| (r.row.to_string(), r))));
     }
-    if let Some(out) = &args.out {
-        let (n, m) = (problem.n, problem.m);
-        let found = Found {
-            w: &solution.w,
-            codes: solution.codes.as_deref(),
-            signs: solution.signs.as_deref(),
-            palette: solution.palette.as_deref(),
-            scale: &solution.scale,
-            bias,
-            bias_codes,
+    let checked = checked.map(|rows| rows.len());
+    let outcome = Outcome { solution: &solution, bias, bias_codes, samples, seconds, checked };
+    outcome.tell(args, &device, (problem.n, problem.m), disagreements)
+}
+
+/// By the samples themselves: fewer of them than inputs.
+fn by_samples(
+    args: &Args,
+    device: &Device,
+    raw: &RawSamples,
+    prior: Option<&[f64]>,
+    means: Option<&Means>,
+    spec: &Spec,
+) -> Result<()> {
+    let given = Samples { n: raw.n, m: raw.m, x: &raw.x, t: &raw.t, bias: !args.no_bias };
+    let begun = Instant::now();
+    let solution = solve_dual(device, &given, (prior, args.ridge), spec, &|| false)
+        .map_err(|e| e.within(args.problem.display()))?;
+    let seconds = begun.elapsed().as_secs_f64();
+    let bias = means.map_or(vec![0.0; raw.m], |means| bias::real(&solution, means));
+    let samples = Some(given.count());
+    let outcome = Outcome { solution: &solution, bias, bias_codes: None, samples, seconds, checked: None };
+    outcome.tell(args, device, (raw.n, raw.m), None)
+}
+
+/// What there is to tell and to write.
+struct Outcome<'a> {
+    solution: &'a Solution,
+    bias: Vec<f64>,
+    bias_codes: Option<Vec<i32>>,
+    samples: Option<usize>,
+    seconds: f64,
+    checked: Option<usize>,
+}
+
+impl Outcome<'_> {
+    /// Writes the result file, if one is wanted, and the JSON line. Rows that disagree are an error.
+    fn tell(self, args: &Args, device: &Device, (n, m): (usize, usize), disagreements: Option<usize>) -> Result<()> {
+        let Outcome { solution, bias, bias_codes, samples, seconds, checked } = self;
+        if let Some(out) = &args.out {
+            let found = Found {
+                w: &solution.w,
+                codes: solution.codes.as_deref(),
+                signs: solution.signs.as_deref(),
+                palette: solution.palette.as_deref(),
+                scale: &solution.scale,
+                bias,
+                bias_codes,
+            };
+            write(out, &found, n, m)?;
+        }
+        let total = |rows: &[f64]| rows.iter().sum::<f64>();
+        let line = Line {
+            objective: total(&solution.objective.grid),
+            rtn_objective: total(&solution.objective.rtn),
+            fit_objective: total(&solution.objective.fit),
+            bound: total(&solution.objective.bound),
+            gap: solution.gap,
+            worst_gap: solution.worst_gap,
+            status: solution.status,
+            iterations: solution.iterations,
+            seconds,
+            inputs: n,
+            outputs: m,
+            samples,
+            damping: solution.damping,
+            device: &device.info().name,
+            note: solution.note.as_deref(),
+            checked,
+            disagreements,
         };
-        write(out, &found, n, m)?;
-    }
-    let total = |rows: &[f64]| rows.iter().sum::<f64>();
-    let line = Line {
-        objective: total(&solution.objective.grid),
-        rtn_objective: total(&solution.objective.rtn),
-        fit_objective: total(&solution.objective.fit),
-        bound: total(&solution.objective.bound),
-        gap: solution.gap,
-        worst_gap: solution.worst_gap,
-        status: solution.status,
-        iterations: solution.iterations,
-        seconds,
-        inputs: problem.n,
-        outputs: problem.m,
-        samples,
-        damping: solution.damping,
-        device: &device.info().name,
-        note: solution.note.as_deref(),
-        checked: checked.as_ref().map(Vec::len),
-        disagreements,
-    };
-    let text = serde_json::to_string(&line).map_err(|e| Error::work("result", e.to_string()))?;
-    println!("{text}");
-    match disagreements {
-        None | Some(0) => Ok(()),
-        Some(n) => Err(Error::work(args.problem.display().to_string(), format!("{n} rows disagree"))),
+        let text = serde_json::to_string(&line).map_err(|e| Error::work("result", e.to_string()))?;
+        println!("{text}");
+        match disagreements {
+            None | Some(0) => Ok(()),
+            Some(n) => Err(Error::work(args.problem.display().to_string(), format!("{n} rows disagree"))),
+        }
     }
 }
 

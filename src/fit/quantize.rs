@@ -120,7 +120,7 @@ impl Task<'_> {
             return Ok(base.into_iter().map(|s| vec![s]).collect());
         }
         let m = self.system.m;
-        let ladder = if self.power_of_two { POWERS } else { ladder(self.grid) };
+        let ladder = ladder(self.grid, self.power_of_two);
         // found[owner]: (cost, factor) of all candidates so far
         let owners = if self.owner == ScaleOwner::Layer { 1 } else { m };
         let mut found: Vec<Vec<(f64, f64)>> = vec![Vec::new(); owners];
@@ -333,18 +333,21 @@ impl Task<'_> {
 }
 
 /// The candidates for a scale, in units of the max-abs one: `first` times powers of `ratio`, refined between.
-struct Ladder {
-    first: f64,
-    ratio: f64,
-    count: i32,
-    refinements: i32,
+pub(super) struct Ladder {
+    pub first: f64,
+    pub ratio: f64,
+    pub count: i32,
+    pub refinements: i32,
 }
 
 /// The max-abs power of two and those below.
 const POWERS: Ladder = Ladder { first: 1.0, ratio: 0.5, count: 5, refinements: 0 };
 
 /// The fewer the levels, the farther below the max-abs scale is the best one, and the flatter the objective around it.
-fn ladder(grid: &Grid) -> Ladder {
+pub(super) fn ladder(grid: &Grid, power_of_two: bool) -> Ladder {
+    if power_of_two {
+        return POWERS;
+    }
     let (ratio, count) = match grid.levels().len() {
         0..=3 => (0.89, 14),
         4..=7 => (0.90, 11),

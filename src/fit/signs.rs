@@ -64,7 +64,7 @@ pub(super) fn solve(
     let mut found = signed.under(&signs)?;
     // The bound is what no signs can undercut, so the gap is what the signs cost too.
     found.objective.bound = solve_with(dev, problem, &signed.relaxed(), cancelled)?.objective.bound;
-    (found.gap, found.worst_gap) = gaps(&found.objective, &System::new(problem)?);
+    (found.gap, found.worst_gap) = gaps(&found.objective, &System::new(problem)?.targets());
     found.status = if found.worst_gap <= spec.tolerance { Status::Optimal } else { Status::Heuristic };
     for all in [&mut found.w, &mut found.free] {
         all.chunks_exact_mut(problem.n).for_each(|row| row.iter_mut().zip(&signs).for_each(|(w, s)| *w *= s));

@@ -307,7 +307,7 @@ pub fn solve_with(
     // a bound that is reached may be above the objective by rounding
     let bound = bound.iter().zip(&stored).map(|(b, v)| b.min(*v)).collect();
     let objective = Objectives { rtn, fit: fit_objective, grid: stored, bound };
-    let (gap, worst_gap) = gaps(&objective, &system);
+    let (gap, worst_gap) = gaps(&objective, &system.targets());
     let status = match (&codes, worst_gap <= spec.tolerance) {
         (_, true) => Status::Optimal,
         (Some(_), false) => Status::Heuristic,
@@ -359,18 +359,13 @@ fn values(q: &Quantized, n: usize) -> Vec<f64> {
     q.levels.iter().enumerate().map(|(at, level)| level * q.scale[at / n]).collect()
 }
 
-/// (total, worst row) relative gap. A row that fits perfectly is measured against its own target.
-pub(super) fn gaps(objective: &Objectives, system: &System) -> (f64, f64) {
-    let n = system.n;
-    let own = |o: usize| {
-        let (w, b) = (&system.free[o * n..(o + 1) * n], &system.b[o * n..(o + 1) * n]);
-        system.rest[o] + w.iter().zip(b).map(|(w, b)| w * b).sum::<f64>().max(0.0)
-    };
+/// (total, worst row) relative gap. A row that fits perfectly is measured against its own target, `own` (m).
+pub(super) fn gaps(objective: &Objectives, own: &[f64]) -> (f64, f64) {
     let relative = |gap: f64, value: f64, own: f64| if gap <= 1e-12 * own { 0.0 } else { gap / value };
     let rows = objective.grid.iter().zip(&objective.bound);
-    let worst = rows.clone().enumerate().map(|(o, (v, b))| relative(v - b, *v, own(o))).fold(0.0, f64::max);
+    let worst = rows.clone().zip(own).map(|((v, b), own)| relative(v - b, *v, *own)).fold(0.0, f64::max);
     let (value, bound): (f64, f64) = rows.fold((0.0, 0.0), |sum, (v, b)| (sum.0 + v, sum.1 + b));
-    (relative(value - bound, value, (0..system.m).map(own).sum()), worst)
+    (relative(value - bound, value, own.iter().sum()), worst)
 }
 
 fn check(problem: &Problem, spec: &Spec) -> Result<()> {

@@ -157,6 +157,13 @@ impl System {
         rows.zip(&self.rest).map(|((d, hd), rest)| rest + dense::dot(d, hd).max(0.0)).collect()
     }
 
+    /// m: what each row has to explain, sum t^2 (or as much of it as is known).
+    pub fn targets(&self) -> Vec<f64> {
+        let n = self.n;
+        let own = |o: usize| dense::dot(&self.free[o * n..(o + 1) * n], &self.b[o * n..(o + 1) * n]).max(0.0);
+        (0..self.m).map(|o| self.rest[o] + own(o)).collect()
+    }
+
     /// Raises lower bounds of the rows' objectives (m) to others, of what lies above the unconstrained optimum: row by
     /// row, or all of them if only their sum is proven.
     pub fn raise(&self, bound: &mut [f64], above: &[f64], together: bool) {

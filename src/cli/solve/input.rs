@@ -15,12 +15,19 @@ const BLOCK: usize = 512;
 
 /// A layer problem from a file, with what it takes to get a bias back.
 pub struct Input {
-    pub problem: Problem,
+    pub data: Data,
     /// From `h` and `b` nothing is known of the means.
     pub means: Option<Means>,
     pub samples: Option<usize>,
     pub lower: Bounds,
     pub upper: Bounds,
+}
+
+/// What the solver is to work on.
+pub enum Data {
+    Sums(Problem),
+    /// The samples themselves, and what the ridge pulls towards (m x n).
+    Samples(RawSamples, Option<Vec<f64>>),
 }
 
 /// Means over samples.
@@ -71,15 +78,16 @@ impl Numbers {
 
 /// Reads a problem: `x` (S x n) and `t` (S x m), or `h` (n x n) and `b` (m x n); optional `lower`, `upper` (scalar, m or
 /// m x n), `w` (m x n: what the ridge pulls towards), and with `h` also `tt` (m: the targets' sums of squares).
-/// `bias`: whether the outputs have one, so that x and t are centred.
+/// `bias`: whether the outputs have one, so that x and t are centred. `keep` is asked whether samples (their number,
+/// the inputs', whether the file has bounds) are to be kept as they are.
 ///
 /// # Errors
 /// `Input`, naming the file and the array: unreadable, missing, of a wrong shape, NaN or infinity, h not symmetric.
-pub fn read(path: &Path, bias: bool) -> Result<Input> {
-    read_named(path, bias).map_err(|e| e.within(path.display()))
+pub fn read(path: &Path, bias: bool, keep: &dyn Fn(usize, usize, bool) -> bool) -> Result<Input> {
+    read_named(path, bias, keep).map_err(|e| e.within(path.display()))
 }
 
-fn read_named(path: &Path, bias: bool) -> Result<Input> {
+fn read_named(path: &Path, bias: bool, keep: &dyn Fn(usize, usize, bool) -> bool) -> Result<Input> {
     let file = File::open(path).map_err(|e| Error::input("", e.to_string()))?;
     let mut npz = NpzReader::new(file).map_err(|e| Error::input("", format!("is not an .npz file: {e}")))?;
     let names: Vec<String> = npz
@@ -92,7 +100,10 @@ fn read_named(path: &Path, bias: bool) -> Result<Input> {
         if names.iter().any(|n| n == name) { numbers(&mut npz, name).map(Some) } else { Ok(None) }
     };
     let mut input = match (get("x")?, get("t")?, get("h")?, get("b")?) {
-        (Some(x), Some(t), _, _) => from_samples(&x, &t, bias)?,
+        (Some(x), Some(t), _, _) => {
+            let bounded = names.iter().any(|n| n == "lower" || n == "upper");
+            from_samples(&x, &t, bias, &|samples, n| keep(samples, n, bounded))?
+        }
         (None, None, Some(h), Some(b)) => {
             let tt = get("tt")?;
             from_gram(&h, &b, tt.as_ref())?
@@ -102,11 +113,16 @@ fn read_named(path: &Path, bias: bool) -> Result<Input> {
             return Err(Error::input("", format!("holds {has}; needs x and t, or h and b")));
         }
     };
-    let (n, m) = (input.problem.n, input.problem.m);
+    let (n, m) = match &input.data {
+        Data::Sums(problem) => (problem.n, problem.m),
+        Data::Samples(raw, _) => (raw.n, raw.m),
+    };
     if let Some(w) = get("w")? {
         expect("w", w.shape(), &[m, n])?;
         finite("w", &w)?;
-        input.problem.prior = Some(w.all());
+        match &mut input.data {
+            Data::Sums(Problem { prior, .. }) | Data::Samples(_, prior) => *prior = Some(w.all()),
+        }
     }
     for (name, side) in [("lower", &mut input.lower), ("upper", &mut input.upper)] {
         if let Some(bound) = get(name)? {
@@ -188,7 +204,7 @@ fn two_dimensional(name: &str, values: &Numbers) -> Result<(usize, usize)> {
     }
 }
 
-fn from_samples(x: &Numbers, t: &Numbers, bias: bool) -> Result<Input> {
+fn from_samples(x: &Numbers, t: &Numbers, bias: bool, keep: &dyn Fn(usize, usize) -> bool) -> Result<Input> {
     let (samples, n) = two_dimensional("x", x)?;
     // one output may come as a vector
     let m = match t.shape() {
@@ -200,6 +216,15 @@ fn from_samples(x: &Numbers, t: &Numbers, bias: bool) -> Result<Input> {
     }
     finite("x", x)?;
     finite("t", t)?;
+    let of = |data, means| Input { data, means, samples: Some(samples), lower: Bounds::None, upper: Bounds::None };
+    if keep(samples, n) {
+        let raw = RawSamples { n, m, x: x.all(), t: t.all() };
+        let mean = |rows: &[f64], width: usize| -> Vec<f64> {
+            (0..width).map(|j| rows.iter().skip(j).step_by(width).sum::<f64>() / samples as f64).collect()
+        };
+        let means = bias.then(|| Means { x: mean(&raw.x, n), t: mean(&raw.t, m) });
+        return Ok(of(Data::Samples(raw, None), means));
+    }
     // Sums are taken about the first sample: what varies little keeps its digits, and what is constant sums to nothing.
     let origin = |a: &Numbers, width: usize| if bias { a.rows(0, 1) } else { vec![0.0; width] };
     let (x0, t0) = (origin(x, n), origin(t, m));
@@ -219,7 +244,7 @@ fn from_samples(x: &Numbers, t: &Numbers, bias: bool) -> Result<Input> {
     let problem = if bias { Problem::from_sums(sums)? } else { Problem::from_sums_without_bias(sums)? };
     let mean = |sum: &[f64], origin: &[f64]| sum.iter().zip(origin).map(|(s, o)| s / count + o).collect();
     let means = bias.then(|| Means { x: mean(&sx, &x0), t: mean(&st, &t0) });
-    Ok(Input { problem, means, samples: Some(samples), lower: Bounds::None, upper: Bounds::None })
+    Ok(of(Data::Sums(problem), means))
 }
 
 fn shift_and_sum(values: &mut [f64], origin: &[f64], sum: &mut [f64]) {
@@ -255,7 +280,7 @@ fn from_gram(h: &Numbers, b: &Numbers, tt: Option<&Numbers>) -> Result<Input> {
         finite("tt", tt)?;
         problem.tt = Some(tt.all());
     }
-    Ok(Input { problem, means: None, samples: None, lower: Bounds::None, upper: Bounds::None })
+    Ok(Input { data: Data::Sums(problem), means: None, samples: None, lower: Bounds::None, upper: Bounds::None })
 }
 
 fn bounds(name: &str, values: &Numbers, m: usize, n: usize) -> Result<Bounds> {

@@ -13,6 +13,7 @@ pub mod feedback;
 pub mod kbest;
 pub mod pairs;
 mod real;
+pub mod sample_sweep;
 mod steps;
 
 pub use real::Real;
