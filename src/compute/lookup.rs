@@ -10,7 +10,6 @@ use rayon::prelude::*;
 
 use super::conv::Conv;
 use super::patch::View;
-use super::simd::vectorized;
 use super::spikes::Spikes;
 use crate::network::Shape;
 use crate::neuron::{Model, Reset, step};
@@ -194,11 +193,26 @@ impl Layer {
             .collect();
         let constant = constant.map(|c| &c[image * self.shape.len()..][..self.shape.len()]);
         let task = Task { layer: self, sources: &sources, constant, initials, first, positions };
-        vectorized(|| match self.wide {
-            1 => task.run::<1>(into),
-            2 => task.run::<2>(into),
-            _ => task.run::<4>(into),
-        });
+        match self.wide {
+            1 => pulp::Arch::new().dispatch(Wide::<1, _> { task, into }),
+            2 => pulp::Arch::new().dispatch(Wide::<2, _> { task, into }),
+            _ => pulp::Arch::new().dispatch(Wide::<4, _> { task, into }),
+        }
+    }
+}
+
+/// A task on vectors of K x 16 channels. Not a closure: those are too large to be inlined where the wide vectors are.
+struct Wide<'a, 'b, const K: usize, S> {
+    task: Task<'a>,
+    into: &'b mut S,
+}
+
+impl<const K: usize, S: Sink> pulp::WithSimd for Wide<'_, '_, K, S> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<V: pulp::Simd>(self, _: V) {
+        self.task.run::<K>(self.into);
     }
 }
 
