@@ -82,6 +82,48 @@ fn samples_in_weights_and_bias_out() {
     assert!(w.indexed_iter().all(|((o, i), w)| *w == scale[o] * f64::from(codes[[o, i]])));
 }
 
+/// Stored biases: integers times the scale; the weights make up for what rounding and clamping them leaves.
+#[test]
+fn biases_in_integers() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut rng = fastrand::Rng::with_seed(5);
+    let x = Array2::from_shape_fn((200, 12), |_| rng.f64());
+    let weights = Array2::from_shape_fn((4, 12), |_| 2.0 * rng.f64() - 1.0);
+    // the last output's bias is beyond what 8 bits of its scale hold
+    let given = array![0.3, -0.7, 0.11, 60.0];
+    let t = x.dot(&weights.t()) + &given;
+    let path = file(&folder, |npz| {
+        npz.add_array("x", &x).unwrap();
+        npz.add_array("t", &t).unwrap();
+    });
+    let out = folder.path().join("w.npz");
+    let line = solved(&path, &["--bits", "6", "--bias-bits", "8", "--check", "--out", out.to_str().unwrap()]);
+    assert_eq!(line["disagreements"], 0);
+    let mut npz = NpzReader::new(File::open(&out).unwrap()).unwrap();
+    let (w, scale): (Array2<f64>, Array1<f64>) = (npz.by_name("w").unwrap(), npz.by_name("scale").unwrap());
+    let (bias, codes): (Array1<f64>, Array1<i32>) = (npz.by_name("bias").unwrap(), npz.by_name("bias_codes").unwrap());
+    assert!(bias.iter().zip(&codes).zip(&scale).all(|((b, c), s)| *b == f64::from(*c) * s));
+    assert!(codes.iter().all(|c| (-128..=127).contains(c)) && codes[3] == 127, "{codes}");
+    // the objective is that of what is stored
+    let error = |w: &Array2<f64>| ((x.dot(&w.t()) + &bias - &t).mapv(|v| v * v)).sum_axis(ndarray::Axis(0));
+    let (errors, objective) = (error(&w), line["objective"].as_f64().unwrap());
+    assert!((errors.sum() - objective).abs() <= 1e-6 * objective, "{errors} for {objective}");
+    // fitted to the best bias and then given the stored one, weights are worse, by much where it was clamped
+    solved(&path, &["--bits", "6", "--out", out.to_str().unwrap()]);
+    let free: Array2<f64> = NpzReader::new(File::open(&out).unwrap()).unwrap().by_name("w").unwrap();
+    let rounded = error(&free);
+    assert!(errors.sum() < 0.9 * rounded.sum() && errors[0] <= rounded[0] * 1.000001, "{errors} for {rounded}");
+
+    for (flags, word) in [
+        (&["--bias-bits", "8"][..], "needs a grid"),
+        (&["--bits", "4", "--bias-bits", "40"], "outside 2..=31"),
+        (&["--bits", "4", "--bias-bits", "8", "--objective", "l1"], "l2"),
+    ] {
+        let (code, _, err) = solve(&path, flags);
+        assert!(code == 2 && err.contains("--bias-bits") && err.contains(word), "{err}");
+    }
+}
+
 #[test]
 fn gram_matrices_levels_and_owners() {
     let folder = tempfile::tempdir().unwrap();

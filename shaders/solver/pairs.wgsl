@@ -1,5 +1,5 @@
 // Pair moves over columns first - 1 down to `last` of every row, a sweep. Twin: compute/solver/pairs.rs.
-// A workgroup a row. For column i and each of its neighbouring levels all columns j are searched (an invocation every
+// A workgroup a row. For column i and each of its neighbouring levels all columns j < i are searched (an invocation every
 // 64th) for the step to a neighbouring level that makes up most for it; both steps are taken if together they gain.
 // q and hq (m x n): levels and H times them, in and out; moved (m): counts moves. Rows whose scale is not positive rest.
 // bounds: lower (m x n), then upper, if `bounded`. A dispatch stays below 32k loop iterations an invocation: some
@@ -74,18 +74,16 @@ fn sweep(
             var partner = n;
             var other = 0.0;
             if step != 0.0 && !took && going {
-                for (var j = thread; j < n; j += 64u) {
-                    if j != i {
-                        let g = 2.0 * (scale * (hq[base + j] + step * h[i * n + j]) - b[base + j]);
-                        let reach = steps_of(base, j, scale);
-                        let c = scale * h[j * n + j];
-                        let down = reach.x * (g + reach.x * c);
-                        let up = reach.y * (g + reach.y * c);
-                        if min(up, down) < gain {
-                            gain = min(up, down);
-                            partner = j;
-                            other = select(reach.x, reach.y, up <= down);
-                        }
+                for (var j = thread; j < i; j += 64u) {
+                    let g = 2.0 * (scale * (hq[base + j] + step * h[i * n + j]) - b[base + j]);
+                    let reach = steps_of(base, j, scale);
+                    let c = scale * h[j * n + j];
+                    let down = reach.x * (g + reach.x * c);
+                    let up = reach.y * (g + reach.y * c);
+                    if min(up, down) < gain {
+                        gain = min(up, down);
+                        partner = j;
+                        other = select(reach.x, reach.y, up <= down);
                     }
                 }
             }

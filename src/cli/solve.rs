@@ -1,6 +1,7 @@
 //! `synfit solve PROBLEM.npz`: the bare batch solver for one layer problem.
 
 mod absolute;
+mod bias;
 mod input;
 
 use std::path::{Path, PathBuf};
@@ -15,7 +16,8 @@ use crate::compute::{Choice, Device};
 use crate::error::{Error, Result};
 use crate::fit::{Bounds, Method, Signs, Spec, Status, solve};
 use crate::verify;
-use input::{Input, Means};
+use bias::Stored;
+use input::Input;
 
 /// Solve one layer problem: least squares under bounds on the weights, or with weights on a grid
 ///
@@ -67,6 +69,10 @@ pub struct Args {
     /// The outputs have no bias: x and t are not centred
     #[arg(long)]
     pub no_bias: bool,
+    /// An output's bias is stored as an integer of so many bits times the output's scale, and the weights are fitted to
+    /// it; otherwise biases are real numbers
+    #[arg(long, value_name = "BITS", conflicts_with_all = ["no_bias", "palette"])]
+    pub bias_bits: Option<u32>,
     /// rtn, feedback, descent, kbest, exact (grid), admm, gradient (bounds) or auto
     #[arg(long, default_value = "auto")]
     pub method: Method,
@@ -165,16 +171,36 @@ pub fn run(args: &Args) -> Result<()> {
         ..Spec::default()
     };
     if args.objective != Objective::L2 {
-        if args.ridge > 0.0 {
-            return Err(Error::input("--ridge", "is for --objective l2"));
+        for (flag, set) in [("--ridge", args.ridge > 0.0), ("--bias-bits", args.bias_bits.is_some())] {
+            if set {
+                return Err(Error::input(flag, "is for --objective l2"));
+            }
         }
         let raw = input::samples(&args.problem)?;
         // First-order iterations take long for what least squares gets by pivoting.
         let spec = Spec { max_iterations: MOST_ITERATIONS, ..spec };
         return absolute::run(args, &device, &raw, &spec);
     }
+    if let Some(bits) = args.bias_bits {
+        bias::check(bits, means.is_some(), spec.grid.is_some())?;
+    }
     let begun = Instant::now();
-    let solution = solve(&device, &problem, &spec).map_err(|e| e.within(args.problem.display()))?;
+    let within = |e: Error| e.within(args.problem.display());
+    let solution = solve(&device, &problem, &spec).map_err(within)?;
+    let stored = match (args.bias_bits, &means, samples) {
+        (Some(bits), Some(means), Some(count)) => {
+            Some(bias::store(&device, (&problem, &spec), &solution, (means, count), bits).map_err(within)?)
+        }
+        _ => None,
+    };
+    let (bias, bias_codes) = match &stored {
+        Some(stored) => (stored.bias.clone(), Some(stored.codes.clone())),
+        None => (means.as_ref().map_or(vec![0.0; problem.m], |means| bias::real(&solution, means)), None),
+    };
+    let (problem, spec, solution) = match stored {
+        Some(Stored { problem, spec, solution, .. }) => (problem, spec, solution),
+        None => (problem, spec, solution),
+    };
     let seconds = begun.elapsed().as_secs_f64();
     // Sums over samples need a hair of damping at most; more shows an h that no samples have.
     if samples.is_none() && solution.damping > 1e-6 {
@@ -192,10 +218,6 @@ pub fn run(args: &Args) -> Result<()> {
     }
     if let Some(out) = &args.out {
         let (n, m) = (problem.n, problem.m);
-        let shift = |o: usize, means: &Means| {
-            means.t[o] - solution.w[o * n..(o + 1) * n].iter().zip(&means.x).map(|(w, x)| w * x).sum::<f64>()
-        };
-        let bias = (0..m).map(|o| means.as_ref().map_or(0.0, |means| shift(o, means))).collect();
         let found = Found {
             w: &solution.w,
             codes: solution.codes.as_deref(),
@@ -203,6 +225,7 @@ pub fn run(args: &Args) -> Result<()> {
             palette: solution.palette.as_deref(),
             scale: &solution.scale,
             bias,
+            bias_codes,
         };
         write(out, &found, n, m)?;
     }
@@ -243,6 +266,7 @@ struct Found<'a> {
     palette: Option<&'a [f64]>,
     scale: &'a [f64],
     bias: Vec<f64>,
+    bias_codes: Option<Vec<i32>>,
 }
 
 /// Writes the result beside its place first, so that a failure leaves no half of it.
@@ -255,6 +279,9 @@ fn write(out: &Path, found: &Found, n: usize, m: usize) -> Result<()> {
     npz.add_array("w", &matrix).map_err(|e| failed(&e))?;
     npz.add_array("scale", &Array1::from(found.scale.to_vec())).map_err(|e| failed(&e))?;
     npz.add_array("bias", &Array1::from(found.bias.clone())).map_err(|e| failed(&e))?;
+    if let Some(codes) = &found.bias_codes {
+        npz.add_array("bias_codes", &Array1::from(codes.clone())).map_err(|e| failed(&e))?;
+    }
     if let Some(codes) = found.codes {
         let codes = Array2::from_shape_vec((m, n), codes.to_vec()).map_err(|e| failed(&e))?;
         npz.add_array("codes", &codes).map_err(|e| failed(&e))?;

@@ -96,6 +96,27 @@ impl Problem {
         Ok(problem)
     }
 
+    /// The same samples with given biases instead of the best ones: sum_s ||W x_s + bias - t_s||^2, with H = H + S xm
+    /// xm^T and so on. `x` (n) and `t` (m): the means that this problem was centred with; `count`: samples.
+    ///
+    /// # Errors
+    /// As `check`.
+    pub fn with_bias(&self, x: &[f64], t: &[f64], count: f64, bias: &[f64]) -> Result<Self> {
+        let n = self.n;
+        let left: Vec<f64> = t.iter().zip(bias).map(|(t, b)| t - b).collect();
+        let mut problem = self.clone();
+        for (all, left) in [(&mut problem.h, x), (&mut problem.b, left.as_slice())] {
+            for (row, a) in all.chunks_exact_mut(n.max(1)).zip(left) {
+                row.iter_mut().zip(x).for_each(|(v, b)| *v += count * a * b);
+            }
+        }
+        if let Some(tt) = &mut problem.tt {
+            tt.iter_mut().zip(&left).for_each(|(tt, left)| *tt += count * left * left);
+        }
+        problem.check()?;
+        Ok(problem)
+    }
+
     /// Takes input `i` out: it does not vary, so no weight of it matters.
     fn silence(&mut self, i: usize) {
         for j in 0..self.n {

@@ -1,6 +1,7 @@
 //! Where the batched loops of the grid solver run: on this machine's cores in f64, or on a GPU in f32, whose descent the
 //! CPU then finishes in f64.
 
+use std::borrow::Cow;
 use std::sync::OnceLock;
 
 use rayon::prelude::*;
@@ -67,6 +68,7 @@ pub(super) struct Host<'a> {
     diagonal: Vec<f64>,
     /// What K-best works on: in f32 it is twice as fast, and descent in f64 has the last word.
     single: OnceLock<Single>,
+    screen: OnceLock<pairs::Screen<'static>>,
     cancelled: &'a (dyn Fn() -> bool + Sync),
 }
 
@@ -91,7 +93,15 @@ impl Single {
 impl<'a> Host<'a> {
     pub fn new(task: Task<'a>, cancelled: &'a (dyn Fn() -> bool + Sync)) -> Self {
         let (unit, diagonal) = unit_factor(&task);
-        Self { task, steps: Steps::of(task.grid), unit, diagonal, single: OnceLock::new(), cancelled }
+        Self {
+            task,
+            steps: Steps::of(task.grid),
+            unit,
+            diagonal,
+            single: OnceLock::new(),
+            screen: OnceLock::new(),
+            cancelled,
+        }
     }
 
     fn row(&self, o: usize) -> Row<'_, f64> {
@@ -260,8 +270,10 @@ impl Rounding for Host<'_> {
     }
 
     fn pair(&self, q: &mut Quantized, hq: &mut [f64], going: &[bool]) -> Result<Vec<bool>> {
+        let system = self.task.system;
+        let screen = self.screen.get_or_init(|| pairs::Screen::new(Cow::Owned(single(&system.h)), system.n));
         self.rows(q, hq, going, &|o, gram, b, row, scale, state| {
-            pairs::twin(gram, &self.steps.of_row(o), b, row, scale, state) > 0 //
+            pairs::twin((gram, screen), &self.steps.of_row(o), b, row, scale, state) > 0 //
         })
     }
 

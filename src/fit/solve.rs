@@ -115,7 +115,7 @@ impl Default for Spec {
             scale_bits: 53,
             power_of_two: false,
             method: Method::Auto,
-            paths: 32,
+            paths: 16,
             tolerance: 1e-5,
             max_iterations: 5000,
             nodes: 50_000_000,

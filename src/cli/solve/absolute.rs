@@ -43,6 +43,7 @@ pub fn run(args: &Args, device: &Device, raw: &RawSamples, spec: &Spec) -> Resul
                 palette: None,
                 scale: &fit.scale,
                 bias: fit.bias.clone(),
+                bias_codes: None,
             },
             raw.n,
             raw.m,
