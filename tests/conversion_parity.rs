@@ -76,7 +76,7 @@ fn same_spikes(net: &SpikingNetwork, raw: &[f32], images: usize) {
                 all.push(trains);
             }
         }
-        all.iter().map(|t| dev.download(&t.data).unwrap()).collect()
+        all.iter().map(|t| dev.download(&*t.counts(dev).unwrap()).unwrap()).collect()
     };
     let [gpu, cpu] = devices();
     for (node, (g, c)) in trains(gpu).iter().zip(&trains(cpu)).enumerate() {

@@ -36,7 +36,7 @@ fn trains(dev: &Device, net: &SpikingNetwork, raw: &[f32]) -> Vec<(usize, Vec<i3
             Output::Values(_) => assert_eq!(node, net.output),
         }
     }
-    all.iter().map(|t| (t.steps, dev.download(&t.data).unwrap())).collect()
+    all.iter().map(|t| (t.steps, dev.download(&*t.counts(dev).unwrap()).unwrap())).collect()
 }
 
 /// Simulates on both devices and naively; all must be the same. Gives the spikes and the neuron steps.

@@ -12,12 +12,14 @@ pub mod factor;
 pub mod gather;
 mod gpu;
 pub mod gram;
+pub mod lookup;
 mod memory;
 mod patch;
 pub mod pool;
 pub mod response;
 mod simd;
 pub mod solver;
+pub mod spikes;
 pub mod step;
 pub mod time;
 

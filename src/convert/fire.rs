@@ -32,7 +32,7 @@ impl Walk<'_> {
                 },
             };
             let totals = trains.totals(walk.dev)?;
-            tape.push_trains(trains.steps, &walk.dev.view(&trains.data)?)?;
+            tape.push_trains(walk.dev, &trains)?;
             let trained = match &mut walk.ann[index] {
                 Some(tape) => tape.values(walk.dev, batch)?,
                 None => return Err(Error::work(&node.name, "its trained activations are gone")),

@@ -7,8 +7,11 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
+use crate::compute::spikes::Spikes;
 use crate::compute::{Buffer, Device, vectorized};
 use crate::error::{Error, Result};
+use crate::network::Shape;
+use crate::spiking::simulate::Trains;
 
 /// One node's records, one a batch, in an unnamed temporary file that goes with the tape.
 pub struct Tape {
@@ -69,23 +72,42 @@ impl Tape {
         })
     }
 
-    /// Appends the next batch's trains `[steps][..]`, packed to the bits that their largest count needs.
-    pub fn push_trains(&mut self, steps: usize, counts: &[i32]) -> Result<()> {
-        self.push(bytemuck::cast_slice(&pack(steps, counts)))
+    /// Appends the next batch's trains: bits as they are, counts packed to the bits that the largest of them needs.
+    pub fn push_trains(&mut self, dev: &Device, trains: &Trains) -> Result<()> {
+        match trains.bits() {
+            Some(spikes) => {
+                let header = [trains.steps as u32, 0, SPIKES];
+                self.push(&[bytemuck::cast_slice(&header), spikes.bytes()].concat())
+            }
+            None => self.push(bytemuck::cast_slice(&pack(trains.steps, &dev.view(&*trains.counts(dev)?)?))),
+        }
     }
 
-    /// Steps and counts of a batch.
-    pub fn trains(&mut self, dev: &Device, batch: usize) -> Result<(usize, Buffer<i32>)> {
-        let mut words = vec![0u32; self.seek(batch)? / size_of::<u32>()];
+    /// Trains of a batch: `images` images of a node of `shape`.
+    pub fn trains(&mut self, dev: &Device, batch: usize, images: usize, shape: Shape) -> Result<Trains> {
+        let bytes = self.seek(batch)?;
+        let mut header = [0u32; HEADER];
+        self.file.read_exact(bytemuck::cast_slice_mut(&mut header)).map_err(broken)?;
+        let rest = bytes - size_of_val(&header);
+        if header[2] == SPIKES {
+            let mut bits = vec![0; rest];
+            self.file.read_exact(&mut bits).map_err(broken)?;
+            return Ok(Spikes::from_bytes(images, shape, header[0] as usize, bits)?.into());
+        }
+        let mut words = vec![0u32; rest / size_of::<u32>()];
         self.file.read_exact(bytemuck::cast_slice_mut(&mut words)).map_err(broken)?;
-        let [steps, len] = [words[0], words[1]].map(|v| v as usize);
-        let counts = dev.upload_with(len, |counts| {
-            unpack(&words, counts);
+        let counts = dev.upload_with(header[1] as usize, |counts| {
+            unpack(header[2], &words, counts);
             Ok(())
         })?;
-        Ok((steps, counts))
+        Ok(Trains::new(header[0] as usize, images, counts))
     }
 }
+
+/// Words before a record of trains: steps, number of counts, bits of a count (1, 8, 32), or `SPIKES` for bits in the
+/// order of `Spikes`.
+const HEADER: usize = 3;
+const SPIKES: u32 = 0;
 
 /// Words in one parallel piece of work.
 const PIECE: usize = 1 << 12;
@@ -100,9 +122,9 @@ fn pack(steps: usize, counts: &[i32]) -> Vec<u32> {
         _ => 32,
     };
     let per_word = (32 / bits) as usize;
-    let mut words = vec![0; 3 + counts.len().div_ceil(per_word)];
-    words[..3].copy_from_slice(&[steps as u32, counts.len() as u32, bits]);
-    words[3..].par_chunks_mut(PIECE).zip(counts.par_chunks(PIECE * per_word)).for_each(|(words, counts)| {
+    let mut words = vec![0; HEADER + counts.len().div_ceil(per_word)];
+    words[..HEADER].copy_from_slice(&[steps as u32, counts.len() as u32, bits]);
+    words[HEADER..].par_chunks_mut(PIECE).zip(counts.par_chunks(PIECE * per_word)).for_each(|(words, counts)| {
         vectorized(|| {
             for (word, counts) in words.iter_mut().zip(counts.chunks(per_word)) {
                 for (i, &c) in counts.iter().enumerate() {
@@ -115,8 +137,7 @@ fn pack(steps: usize, counts: &[i32]) -> Vec<u32> {
 }
 
 /// The counts of `pack`.
-fn unpack(words: &[u32], counts: &mut [i32]) {
-    let (bits, words) = (words[2], &words[3..]);
+fn unpack(bits: u32, words: &[u32], counts: &mut [i32]) {
     let per_word = (32 / bits) as usize;
     let mask = if bits == 32 { u32::MAX } else { (1 << bits) - 1 };
     counts.par_chunks_mut(PIECE * per_word).zip(words.par_chunks(PIECE)).for_each(|(counts, words)| {
@@ -132,11 +153,11 @@ fn unpack(words: &[u32], counts: &mut [i32]) {
 
 #[cfg(test)]
 mod tests {
-    use super::{pack, unpack};
+    use super::{HEADER, pack, unpack};
 
     fn unpacked(words: &[u32]) -> Vec<i32> {
         let mut counts = vec![-1; words[1] as usize];
-        unpack(words, &mut counts);
+        unpack(words[2], &words[HEADER..], &mut counts);
         counts
     }
 

@@ -183,8 +183,7 @@ impl<'a> Walk<'a> {
             };
         }
         if let Some(tape) = &mut self.spikes[node] {
-            let (steps, data) = tape.trains(self.dev, batch)?;
-            return Ok(Trains { steps, images, data });
+            return tape.trains(self.dev, batch, images, self.spiking.nodes[node].shape);
         }
         let sources = runner(&self.runners, node)?.sources().to_vec();
         let inputs = sources.into_iter().map(|s| self.trains(s, batch)).collect::<Result<Vec<_>>>()?;

@@ -1,10 +1,13 @@
 //! The result: the spiking network, its simulation, its metrics.
 
 mod activity;
+mod bits;
 mod check;
+mod layer;
 mod network;
 mod respond;
 pub mod simulate;
+mod trains;
 
 pub use check::STEPS;
 pub use respond::Responder;

@@ -4,7 +4,7 @@
 
 use crate::compute::activate;
 use crate::compute::conv::{self, Conv, Start};
-use crate::compute::{Buffer, Device, response, time};
+use crate::compute::{Buffer, Device, response};
 use crate::error::{Error, Result};
 use crate::network::Shape;
 use crate::neuron::Model;
@@ -74,14 +74,13 @@ impl Responder {
         for (k, conv) in self.convs.iter().enumerate() {
             let source = inputs.get(k).filter(|t| t.steps == 1);
             let source = source.ok_or_else(|| Error::work("response", "a source's total is missing"))?;
-            let mut x = dev.scratch(source.data.len())?;
-            time::total(dev, 1, x.len(), &source.data, &mut x)?;
+            let x = source.totals(dev)?;
             let start = if k == 0 { Start::Zero } else { Start::Keep };
             conv::real(dev, conv, images, &x, &self.weights[k], start, &mut current)?;
         }
         activate::affine(dev, self.shape, &self.scale, &self.bias, &mut current)?;
         let mut data = dev.scratch(current.len())?;
         response::count(dev, &self.model, self.steps, self.shape, &self.initial, &current, &mut data)?;
-        Ok(Trains { steps: 1, images, data })
+        Ok(Trains::new(1, images, data))
     }
 }

@@ -1,0 +1,434 @@
+//! Integrate-and-fire layers on spike bits, on the CPU: currents by table lookup, all steps of a neuron in one go.
+//!
+//! The synapses of four input channels at one tap make 16 sums, one for each pattern of spikes: a table row per pattern,
+//! a lane per output channel. A current is a sum of rows, a quarter as many as there are synapses, in 16-bit integers,
+//! with no branch that depends on spikes. It goes straight into the potentials; neither currents nor counts are stored.
+//! The result is `conv::integer` and `step::integer`, bit for bit: all of it is integer arithmetic that is proven, when
+//! the layer is made, not to overflow.
+
+use rayon::prelude::*;
+
+use super::conv::Conv;
+use super::patch::View;
+use super::spikes::Spikes;
+use crate::network::Shape;
+use crate::neuron::{Model, Reset, step};
+
+/// Output channels of one vector.
+const WIDTH: usize = 16;
+/// Bytes of one block's tables beyond which they no longer stay in cache, and matrix products are faster.
+const MOST_TABLE: usize = 8 << 20;
+/// Output positions of one task.
+const PIECE: usize = 128;
+
+type Lanes<T> = [T; WIDTH];
+
+/// What one source brings to a layer.
+pub struct Synapses<'a> {
+    pub conv: Conv,
+    /// cout x depth, before the shift.
+    pub codes: &'a [i32],
+    pub shift: u32,
+}
+
+/// The layer's neurons; parameters are per channel.
+pub struct Neurons<'a> {
+    pub model: Model,
+    pub steps: usize,
+    pub shape: Shape,
+    pub bias: &'a [i32],
+    pub threshold: &'a [i32],
+    /// Bounds of the potential.
+    pub floor: i32,
+    pub ceil: i32,
+}
+
+/// A layer made ready.
+pub struct Layer {
+    blocks: Vec<Block>,
+    model: Model,
+    steps: usize,
+    shape: Shape,
+    /// Vectors of one chunk of output channels, 1, 2 or 4; chunks.
+    wide: usize,
+    chunks: usize,
+    /// chunks x wide.
+    bias: Vec<Lanes<i32>>,
+    threshold: Vec<Lanes<i32>>,
+    floor: i32,
+    ceil: i32,
+    /// Largest |bias + current of the blocks| of a step.
+    drive: u64,
+}
+
+struct Block {
+    /// For each output position the range of its `reads`.
+    first: Vec<u32>,
+    /// Input position and tap.
+    reads: Vec<(u32, u32)>,
+    /// Bytes of the source's channels.
+    bytes: usize,
+    shift: u32,
+    /// chunks x taps x bytes x 2 halves x 16 patterns x wide.
+    table: Vec<Lanes<i16>>,
+}
+
+impl Layer {
+    /// Tables of a layer's spiking sources. None where this way does not fit: several groups, several spikes a step or
+    /// refractory neurons, sums beyond 16 bits, tables beyond the cache.
+    pub fn new(synapses: &[Synapses<'_>], neurons: &Neurons<'_>) -> Option<Layer> {
+        let model = neurons.model;
+        if model.is_leaky() || model.refractory > 0 || step::most_spikes(&model) != 1 {
+            return None;
+        }
+        let channels = neurons.shape.c;
+        let wide = if channels <= WIDTH { 1 } else { (channels.div_ceil(WIDTH)).min(4).next_power_of_two() };
+        let chunks = channels.div_ceil(wide * WIDTH);
+        let mut drive = neurons.bias.iter().map(|b| u64::from(b.unsigned_abs())).max().unwrap_or(0);
+        let mut blocks = Vec::with_capacity(synapses.len());
+        for s in synapses {
+            let largest =
+                s.codes.chunks(s.conv.depth()).map(|row| row.iter().map(|c| c.unsigned_abs()).sum::<u32>()).max();
+            let largest = u64::from(largest.unwrap_or(0));
+            let rows = s.conv.window.taps() * s.conv.input.c.div_ceil(8) * 2 * 16;
+            let fits = rows * chunks * wide * size_of::<Lanes<i16>>() <= MOST_TABLE;
+            if s.conv.groups != 1 || largest > i16::MAX as u64 || s.shift > 15 || !fits {
+                return None;
+            }
+            drive += largest << s.shift;
+            blocks.push(Block::new(s, wide, chunks));
+        }
+        Some(Layer {
+            blocks,
+            model,
+            steps: neurons.steps,
+            shape: neurons.shape,
+            wide,
+            chunks,
+            bias: lanes(neurons.bias, chunks * wide, 0),
+            // No potential is above it: lanes beyond the last channel stay silent.
+            threshold: lanes(neurons.threshold, chunks * wide, i32::MAX)
+                .into_iter()
+                .map(|t| t.map(|t| t.max(1)))
+                .collect(),
+            floor: neurons.floor,
+            ceil: neurons.ceil,
+            drive,
+        })
+    }
+
+    /// False where a potential might leave 32 bits. `constant`: largest |constant current|.
+    pub fn holds(&self, constant: u64, initial: &[i32]) -> bool {
+        let start = initial.iter().map(|v| u64::from(v.unsigned_abs())).max().unwrap_or(0);
+        let reach = (self.drive + constant).saturating_mul(self.steps as u64).saturating_add(start);
+        reach < i32::MAX as u64 / 2
+    }
+
+    /// The layer's spikes. `inputs`: one per block; `constant`: a current of every step, `[image][shape]`; `initial`:
+    /// potentials to start from, one a channel.
+    pub fn run(&self, images: usize, inputs: &[&Spikes], constant: Option<&[i32]>, initial: &[i32]) -> Spikes {
+        let mut out = Spikes::silent(images, self.shape, self.steps);
+        let (width, each) = (self.shape.c.div_ceil(8), out.position_bytes());
+        let image_bytes = Spikes::image_bytes(self.shape, self.steps);
+        let initial = lanes(initial, self.chunks * self.wide, 0);
+        out.bytes_mut().par_chunks_mut(image_bytes.max(1)).enumerate().for_each(|(image, out)| {
+            out.par_chunks_mut(PIECE * each).enumerate().for_each(|(piece, out)| {
+                let mut spikes = Bits { out, each, width };
+                self.piece(
+                    image,
+                    piece * PIECE,
+                    out_positions(self.shape, piece),
+                    inputs,
+                    constant,
+                    &[&initial],
+                    &mut spikes,
+                );
+            });
+        });
+        out
+    }
+
+    /// Counts over all steps, from each of several initial potentials: `[image][shape]` each.
+    pub fn counts(
+        &self,
+        images: usize,
+        inputs: &[&Spikes],
+        constant: Option<&[i32]>,
+        initials: &[Vec<i32>],
+        counts: &mut [&mut [f32]],
+    ) {
+        let initials: Vec<_> = initials.iter().map(|i| lanes(i, self.chunks * self.wide, 0)).collect();
+        let initials: Vec<&[Lanes<i32>]> = initials.iter().map(Vec::as_slice).collect();
+        // An image of each result for every task.
+        let mut jobs: Vec<Vec<&mut [f32]>> = (0..images).map(|_| Vec::with_capacity(initials.len())).collect();
+        for counts in counts.iter_mut() {
+            for (job, image) in jobs.iter_mut().zip(counts.chunks_mut(self.shape.len().max(1))) {
+                job.push(image);
+            }
+        }
+        jobs.par_iter_mut().enumerate().for_each(|(image, out)| {
+            let sums = vec![[0; WIDTH]; initials.len() * self.wide];
+            let mut counts = Counts { out, shape: self.shape, sums };
+            self.piece(image, 0, self.shape.area(), inputs, constant, &initials, &mut counts);
+        });
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a kernel's inputs and outputs")]
+    fn piece(
+        &self,
+        image: usize,
+        first: usize,
+        positions: usize,
+        inputs: &[&Spikes],
+        constant: Option<&[i32]>,
+        initials: &[&[Lanes<i32>]],
+        into: &mut impl Sink,
+    ) {
+        let sources: Vec<&[u8]> = inputs
+            .iter()
+            .map(|s| {
+                let len = Spikes::image_bytes(s.shape(), s.steps());
+                &s.bytes()[image * len..][..len]
+            })
+            .collect();
+        let constant = constant.map(|c| &c[image * self.shape.len()..][..self.shape.len()]);
+        let task = Task { layer: self, sources: &sources, constant, initials, first, positions };
+        match self.wide {
+            1 => pulp::Arch::new().dispatch(Wide::<1, _> { task, into }),
+            2 => pulp::Arch::new().dispatch(Wide::<2, _> { task, into }),
+            _ => pulp::Arch::new().dispatch(Wide::<4, _> { task, into }),
+        }
+    }
+}
+
+/// A task on vectors of K x 16 channels. Not a closure: those are too large to be inlined where the wide vectors are.
+struct Wide<'a, 'b, const K: usize, S> {
+    task: Task<'a>,
+    into: &'b mut S,
+}
+
+impl<const K: usize, S: Sink> pulp::WithSimd for Wide<'_, '_, K, S> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<V: pulp::Simd>(self, _: V) {
+        self.task.run::<K>(self.into);
+    }
+}
+
+/// Output positions of one piece of an image.
+fn out_positions(shape: Shape, piece: usize) -> usize {
+    PIECE.min(shape.area() - piece * PIECE)
+}
+
+/// Per-channel values in vectors, `rest` beyond the last channel.
+fn lanes(values: &[i32], vectors: usize, rest: i32) -> Vec<Lanes<i32>> {
+    (0..vectors).map(|v| std::array::from_fn(|l| values.get(v * WIDTH + l).copied().unwrap_or(rest))).collect()
+}
+
+impl Block {
+    fn new(s: &Synapses<'_>, wide: usize, chunks: usize) -> Block {
+        let conv = &s.conv;
+        let view = View::new(conv.input, conv.output, conv.window);
+        let [kh, kw] = conv.window.kernel;
+        let columns: Vec<_> = (0..kw).map(|j| view.columns_of(j)).collect();
+        let (mut first, mut reads) = (vec![0], vec![]);
+        for y in 0..conv.output.h {
+            for x in 0..conv.output.w {
+                for i in 0..kh {
+                    let Some(row) = view.row_of(y, i) else { continue };
+                    for (j, &(lo, hi, from)) in columns.iter().enumerate() {
+                        if (lo..hi).contains(&x) {
+                            let column = from + (x - lo) * conv.window.stride[1];
+                            reads.push(((row * conv.input.w + column) as u32, (i * kw + j) as u32));
+                        }
+                    }
+                }
+                first.push(reads.len() as u32);
+            }
+        }
+        let (taps, bytes) = (conv.window.taps(), conv.input.c.div_ceil(8));
+        let mut table = vec![[0; WIDTH]; chunks * taps * bytes * 32 * wide];
+        for (n, row) in table.chunks_exact_mut(wide).enumerate() {
+            let (pattern, four, tap, chunk) =
+                (n % 16, n / 16 % (2 * bytes), n / 32 / bytes % taps, n / 32 / bytes / taps);
+            for (lane, sum) in row.iter_mut().flatten().enumerate() {
+                let o = chunk * wide * WIDTH + lane;
+                let spiking = (0..4).filter(|i| pattern >> i & 1 == 1).map(|i| 4 * four + i);
+                if o < conv.output.c {
+                    let codes =
+                        spiking.filter(|&c| c < conv.input.c).map(|c| s.codes[o * conv.depth() + c * taps + tap]);
+                    *sum = codes.sum::<i32>() as i16;
+                }
+            }
+        }
+        Block { first, reads, bytes, shift: s.shift, table }
+    }
+
+    /// Adds the currents of one output position and step to `drive`. `source`: the image's bytes from this step on.
+    #[inline(always)]
+    fn gather<const K: usize>(
+        &self,
+        reads: &[(u32, u32)],
+        table: &[[Lanes<i16>; K]],
+        source: &[u8],
+        each: usize,
+        drive: &mut [Lanes<i32>; K],
+    ) {
+        let mut sums = [[0i16; WIDTH]; K];
+        for &(position, tap) in reads {
+            let bytes = &source[position as usize * each..][..self.bytes];
+            let rows = &table[tap as usize * self.bytes * 32..][..self.bytes * 32];
+            for (byte, rows) in bytes.iter().zip(rows.chunks_exact(32)) {
+                let (low, high) = (&rows[usize::from(byte & 15)], &rows[16 + usize::from(byte >> 4)]);
+                for (sum, row) in sums.iter_mut().zip(low) {
+                    *sum = plus(*sum, row);
+                }
+                for (sum, row) in sums.iter_mut().zip(high) {
+                    *sum = plus(*sum, row);
+                }
+            }
+        }
+        for (drive, sum) in drive.iter_mut().zip(&sums) {
+            for (d, &s) in drive.iter_mut().zip(sum) {
+                *d += i32::from(s) << self.shift;
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn plus(mut a: Lanes<i16>, b: &Lanes<i16>) -> Lanes<i16> {
+    for (a, b) in a.iter_mut().zip(b) {
+        *a = a.wrapping_add(*b);
+    }
+    a
+}
+
+/// Where spikes go.
+trait Sink {
+    /// One vector of neurons at one step. `vector` counts within the chunk, `position` from the piece's first;
+    /// `channel` is the vector's first.
+    fn spikes(&mut self, trial: usize, vector: usize, step: usize, position: usize, channel: usize, fires: Lanes<u8>);
+    /// All steps of a position are done; `channel` is the chunk's first.
+    fn finish(&mut self, position: usize, channel: usize);
+}
+
+/// A piece of `Spikes`.
+struct Bits<'a> {
+    out: &'a mut [u8],
+    each: usize,
+    width: usize,
+}
+
+impl Sink for Bits<'_> {
+    #[inline(always)]
+    fn spikes(&mut self, _: usize, _: usize, step: usize, position: usize, channel: usize, fires: Lanes<u8>) {
+        let at = channel / 8;
+        let out = &mut self.out[position * self.each + step * self.width..][..self.width];
+        // A chunk's last vectors may have no channel at all.
+        for (out, eight) in out.get_mut(at..).unwrap_or(&mut []).iter_mut().zip(fires.as_chunks::<8>().0) {
+            // Byte i of the word is 0 or 1: the product gathers them in its highest byte, the first lowest.
+            *out = (u64::from_le_bytes(*eight).wrapping_mul(0x0102_0408_1020_4080) >> 56) as u8;
+        }
+    }
+
+    #[inline(always)]
+    fn finish(&mut self, _: usize, _: usize) {}
+}
+
+/// Counts of an image, one result for each trial.
+struct Counts<'a, 'b> {
+    out: &'a mut [&'b mut [f32]],
+    shape: Shape,
+    /// trials x vectors of a chunk.
+    sums: Vec<Lanes<i32>>,
+}
+
+impl Sink for Counts<'_, '_> {
+    #[inline(always)]
+    fn spikes(&mut self, trial: usize, vector: usize, _: usize, _: usize, _: usize, fires: Lanes<u8>) {
+        let wide = self.sums.len() / self.out.len();
+        for (sum, fires) in self.sums[trial * wide + vector].iter_mut().zip(fires) {
+            *sum += i32::from(fires);
+        }
+    }
+
+    #[inline(always)]
+    fn finish(&mut self, position: usize, channel: usize) {
+        let (area, wide) = (self.shape.area(), self.sums.len() / self.out.len());
+        for (out, sums) in self.out.iter_mut().zip(self.sums.chunks_exact_mut(wide)) {
+            let out = out[channel * area + position..].iter_mut().step_by(area);
+            out.zip(sums.iter().flatten()).for_each(|(out, &n)| *out = n as f32);
+            sums.fill([0; WIDTH]);
+        }
+    }
+}
+
+/// Some positions of one image.
+struct Task<'a> {
+    layer: &'a Layer,
+    sources: &'a [&'a [u8]],
+    constant: Option<&'a [i32]>,
+    /// Per trial: chunks x wide.
+    initials: &'a [&'a [Lanes<i32>]],
+    first: usize,
+    positions: usize,
+}
+
+impl Task<'_> {
+    #[inline(always)]
+    fn run<const K: usize>(&self, into: &mut impl Sink) {
+        let layer = self.layer;
+        let tables: Vec<&[[Lanes<i16>; K]]> = layer.blocks.iter().map(|b| b.table.as_chunks::<K>().0).collect();
+        let mut potentials = vec![[[0i32; WIDTH]; K]; self.initials.len()];
+        for chunk in 0..layer.chunks {
+            let channel = chunk * K * WIDTH;
+            let [bias, threshold] = [&layer.bias, &layer.threshold].map(|p| p.as_chunks::<K>().0[chunk]);
+            for position in 0..self.positions {
+                let at = self.first + position;
+                let mut base = bias;
+                if let Some(constant) = self.constant {
+                    let plane = constant[channel * layer.shape.area() + at..].iter().step_by(layer.shape.area());
+                    base.as_flattened_mut().iter_mut().zip(plane).for_each(|(b, c)| *b += c);
+                }
+                for (v, initial) in potentials.iter_mut().zip(self.initials) {
+                    *v = initial.as_chunks::<K>().0[chunk];
+                }
+                for step in 0..layer.steps {
+                    let mut drive = base;
+                    for ((block, table), source) in layer.blocks.iter().zip(&tables).zip(self.sources) {
+                        let reads = &block.reads[block.first[at] as usize..block.first[at + 1] as usize];
+                        let table = &table[chunk * table.len() / layer.chunks..][..table.len() / layer.chunks];
+                        let each = layer.steps * block.bytes;
+                        block.gather(reads, table, &source[step * block.bytes..], each, &mut drive);
+                    }
+                    for (trial, v) in potentials.iter_mut().enumerate() {
+                        for k in 0..K {
+                            let fires = self.fire(&mut v[k], &drive[k], &threshold[k]);
+                            into.spikes(trial, k, step, position, channel + k * WIDTH, fires);
+                        }
+                    }
+                }
+                into.finish(position, channel);
+            }
+        }
+    }
+
+    /// `neuron::step::integer_once` where nothing overflows.
+    #[inline(always)]
+    fn fire(&self, v: &mut Lanes<i32>, drive: &Lanes<i32>, threshold: &Lanes<i32>) -> Lanes<u8> {
+        let (floor, ceil) = (self.layer.floor, self.layer.ceil);
+        let slack = i32::from(!self.layer.model.strict);
+        // A reset to zero leaves nothing of the potential.
+        let left = if self.layer.model.reset == Reset::Zero { 0 } else { -1 };
+        let mut fires = [0u8; WIDTH];
+        for l in 0..WIDTH {
+            let potential = v[l].wrapping_add(drive[l]).min(ceil).max(floor);
+            let fire = potential > threshold[l] - slack;
+            v[l] = if fire { potential.wrapping_sub(threshold[l]) & left } else { potential };
+            fires[l] = u8::from(fire);
+        }
+        fires
+    }
+}

@@ -1,0 +1,130 @@
+//! Spike trains of a node for a batch, in the form that its device works on.
+
+use std::ops::Deref;
+
+use crate::compute::spikes::Spikes;
+use crate::compute::{Buffer, Device, time};
+use crate::error::Result;
+use crate::network::Shape;
+
+/// Spike trains of one node for a batch: counts `[steps][images][shape]`. `steps` is 1 where the trains are constant,
+/// and in the layered schedule, where only the totals over T matter.
+pub struct Trains {
+    pub steps: usize,
+    pub images: usize,
+    data: Data,
+}
+
+enum Data {
+    Counts(Buffer<i32>),
+    /// On the CPU, where no count is above 1.
+    Bits(Spikes),
+}
+
+/// Counts, made for the occasion or lent.
+pub enum Counts<'a> {
+    Made(Buffer<i32>),
+    Lent(&'a Buffer<i32>),
+}
+
+impl Deref for Counts<'_> {
+    type Target = Buffer<i32>;
+
+    fn deref(&self) -> &Buffer<i32> {
+        match self {
+            Counts::Made(buffer) => buffer,
+            Counts::Lent(buffer) => buffer,
+        }
+    }
+}
+
+impl Trains {
+    /// Of counts `[steps][images][shape]`.
+    pub fn new(steps: usize, images: usize, counts: Buffer<i32>) -> Trains {
+        Trains { steps, images, data: Data::Counts(counts) }
+    }
+
+    /// The counts `[steps][images][shape]`.
+    pub fn counts(&self, dev: &Device) -> Result<Counts<'_>> {
+        Ok(match &self.data {
+            Data::Counts(counts) => Counts::Lent(counts),
+            Data::Bits(spikes) => {
+                let len = self.images * self.steps * spikes.shape().len();
+                Counts::Made(dev.upload_with(len, |counts| {
+                    spikes.unpack(counts);
+                    Ok(())
+                })?)
+            }
+        })
+    }
+
+    /// The bits, if that is what is kept.
+    pub(crate) fn bits(&self) -> Option<&Spikes> {
+        match &self.data {
+            Data::Bits(spikes) => Some(spikes),
+            Data::Counts(_) => None,
+        }
+    }
+
+    /// The bits, made of counts (of a node of `shape`, on the CPU) if need be; none if a count is above 1.
+    pub(super) fn packed(&self, shape: Shape) -> Result<Option<Packed<'_>>> {
+        Ok(match &self.data {
+            Data::Bits(spikes) => Some(Packed::Lent(spikes)),
+            Data::Counts(counts) => Spikes::pack(self.images, shape, self.steps, counts.host()?).map(Packed::Made),
+        })
+    }
+
+    /// Counts summed over the steps, `[images][shape]`; exact, as f32, below 2^24.
+    pub fn totals(&self, dev: &Device) -> Result<Buffer<f32>> {
+        match &self.data {
+            Data::Bits(spikes) => dev.upload_with(self.images * spikes.shape().len(), |totals| {
+                spikes.totals(totals);
+                Ok(())
+            }),
+            Data::Counts(counts) => {
+                let len = counts.len() / self.steps;
+                let mut y = dev.scratch(len)?;
+                time::total(dev, self.steps, len, counts, &mut y)?;
+                Ok(y)
+            }
+        }
+    }
+}
+
+impl From<Spikes> for Trains {
+    fn from(spikes: Spikes) -> Trains {
+        Trains { steps: spikes.steps(), images: spikes.images(), data: Data::Bits(spikes) }
+    }
+}
+
+/// Bits, made for the occasion or lent.
+pub(super) enum Packed<'a> {
+    Made(Spikes),
+    Lent(&'a Spikes),
+}
+
+impl Deref for Packed<'_> {
+    type Target = Spikes;
+
+    fn deref(&self) -> &Spikes {
+        match self {
+            Packed::Made(spikes) => spikes,
+            Packed::Lent(spikes) => spikes,
+        }
+    }
+}
+
+/// Everybody's counts over `steps`; constant trains that run beside spiking ones are repeated.
+pub(super) fn align<'a>(dev: &Device, inputs: &[&'a Trains], steps: usize) -> Result<Vec<Counts<'a>>> {
+    inputs
+        .iter()
+        .map(|t| {
+            let counts = t.counts(dev)?;
+            if t.steps == steps {
+                return Ok(counts);
+            }
+            let once = dev.view(&counts)?;
+            Ok(Counts::Made(dev.upload(&once.repeat(steps))?))
+        })
+        .collect()
+}
