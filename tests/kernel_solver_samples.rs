@@ -115,12 +115,12 @@ fn feedback_is_that_of_the_gram_matrix() {
     let (n, samples, m) = (40, 13, 3);
     let wide = |v: Vec<f32>| v.into_iter().map(f64::from).collect::<Vec<_>>();
     let (x, w) = (wide(reals(1, n * samples)), wide(reals(2, m * n)));
-    let mut h = vec![0.0; n * n];
-    for at in 0..n * n {
+    let entry = |at: usize| {
         let (i, j) = (at / n, at % n);
-        h[at] =
-            (0..samples).map(|s| x[i * samples + s] * x[j * samples + s]).sum::<f64>() + if i == j { MU } else { 0.0 };
-    }
+        let product: f64 = (0..samples).map(|s| x[i * samples + s] * x[j * samples + s]).sum();
+        if i == j { product + MU } else { product }
+    };
+    let h: Vec<f64> = (0..n * n).map(entry).collect();
     let factor = dense::Cholesky::new(h, n, faer::Par::Seq).unwrap();
     let diagonal: Vec<f64> = (0..n).map(|i| factor.diagonal(i)).collect();
     let unit: Vec<f64> = (0..n * n)
