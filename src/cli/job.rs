@@ -102,6 +102,11 @@ pub struct JobArgs {
     #[arg(long, value_name = "HOW", help_heading = "Fit")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub initial_potential: Option<String>,
+    /// Currents to fit: response (where a unit is silent or saturated, any current that keeps its neuron so) or linear
+    /// (the trained pre-activations everywhere) [default: response]
+    #[arg(long, value_name = "WHICH", help_heading = "Fit")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub targets: Option<String>,
     /// Layer solver: auto, rtn, feedback, descent or kbest [default: auto]
     #[arg(long, help_heading = "Fit")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -181,6 +186,7 @@ impl JobArgs {
             schedule: self.schedule.or(below.schedule),
             response: self.response.or(below.response),
             initial_potential: self.initial_potential.or(below.initial_potential),
+            targets: self.targets.or(below.targets),
             method: self.method.or(below.method),
             ridge: self.ridge.or(below.ridge),
             population: self.population.or(below.population),
@@ -205,6 +211,7 @@ impl JobArgs {
             schedule: text("streaming"),
             response: text("measured"),
             initial_potential: text("calibrated"),
+            targets: text("response"),
             method: text("auto"),
             ridge: Some(1e-2),
             population: Some(4),
@@ -281,6 +288,7 @@ impl JobArgs {
                 given("initial_potential", &self.initial_potential)?,
                 "calibrated, half",
             )?,
+            targets: word("targets", given("targets", &self.targets)?, "response, linear")?,
             method: given("method", &self.method)?.parse()?,
             ridge,
             population,

@@ -147,6 +147,15 @@ impl Moments {
         self
     }
 
+    /// Before the first sample: H is known from elsewhere and not summed (it stays zero).
+    pub fn targets_only(mut self) -> Moments {
+        match &mut self.side {
+            Side::Host(sums) => sums.targets_only(),
+            Side::Gpu(sums) => sums.targets_only(),
+        }
+        self
+    }
+
     /// Adds the samples of `images` images. `xs`: for each block images x input.len(); `z`: images x output.len().
     /// Errors: lengths that do not fit.
     pub fn add(&mut self, images: usize, xs: &[&Buffer<f32>], z: &Buffer<f32>) -> Result<()> {

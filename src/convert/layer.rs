@@ -32,11 +32,11 @@ struct Survey {
 
 /// The layer's rows: what each output channel of the spiking layer is to receive, t = gain z + offset wherever the
 /// neuron's inverse is linear.
-struct Rows {
+pub(super) struct Rows {
     /// Rows per channel of the trained layer.
-    population: usize,
-    gain: Vec<f64>,
-    offset: Vec<f64>,
+    pub population: usize,
+    pub gain: Vec<f64>,
+    pub offset: Vec<f64>,
 }
 
 /// A problem per group, solved.
@@ -48,12 +48,18 @@ struct Solved {
     samples: u64,
 }
 
+/// A layer that no grid holds yet.
+pub(super) struct Continuous {
+    pub w: Vec<f64>,
+    pub bias: Vec<f64>,
+}
+
 /// The layer as the fit sees it.
-struct Task<'a> {
-    index: usize,
-    name: &'a str,
-    shape: Shape,
-    blocks: &'a [Block],
+pub(super) struct Task<'a> {
+    pub index: usize,
+    pub name: &'a str,
+    pub shape: Shape,
+    pub blocks: &'a [Block],
     /// Of the trained layer.
     bias: Vec<f32>,
     groups: usize,
@@ -67,7 +73,7 @@ struct Task<'a> {
 }
 
 #[derive(Clone, Copy)]
-struct Columns {
+pub(super) struct Columns {
     channels: usize,
     taps: usize,
     rate: f64,
@@ -126,8 +132,11 @@ impl Walk<'_> {
             None
         };
         let rows = rows(&task, code.as_ref());
-        let targets = self.targets(&task, &rows, code.as_ref(), survey.sums)?;
-        let solved = self.solve(&task, &rows, &targets)?;
+        let mut targets = self.targets(&task, &rows, code.as_ref(), survey.sums)?;
+        if let Some(code) = &code {
+            targets = self.aware_targets(&task, &rows, code, targets)?;
+        }
+        let solved = self.solve(&task, &rows, &targets, &self.spec(), true)?;
         let layer = self.store(&task, &solved)?;
         let stored = self.append(&task, layer, code);
         self.spiking.nodes.push(stored);
@@ -199,13 +208,13 @@ impl Walk<'_> {
         Ok(Survey { sums: baseline.restore(moments.finish()?), samples })
     }
 
-    fn patches(&self, task: &Task) -> Vec<PatchSpec> {
+    pub(super) fn patches(&self, task: &Task) -> Vec<PatchSpec> {
         let spec =
             |b: &Block| PatchSpec { input: self.spiking.nodes[b.source].shape, window: b.window, groups: b.groups };
         task.blocks.iter().map(spec).collect()
     }
 
-    fn moments(&self, task: &Task, output: Shape) -> Result<Moments> {
+    pub(super) fn moments(&self, task: &Task, output: Shape) -> Result<Moments> {
         let moments = Moments::new(self.dev, &self.patches(task), output, task.groups)?;
         let once = self.spiking.schedule == Schedule::Streaming;
         let total = |b: &Block| {
@@ -235,7 +244,7 @@ impl Walk<'_> {
     }
 
     /// Totals over T of each block's source.
-    fn rates(&mut self, task: &Task, batch: usize) -> Result<Vec<crate::compute::Buffer<f32>>> {
+    pub(super) fn rates(&mut self, task: &Task, batch: usize) -> Result<Vec<crate::compute::Buffer<f32>>> {
         task.blocks.iter().map(|b| self.trains(b.source, batch)?.totals(self.dev)).collect()
     }
 
@@ -276,13 +285,9 @@ impl Walk<'_> {
         moments.finish()
     }
 
-    /// One problem per group, all rows of a group together.
-    fn solve(&self, task: &Task, rows: &Rows, sums: &Sums) -> Result<Solved> {
-        let n = task.inputs();
-        let m = task.shape.c * rows.population / task.groups;
-        let scales = task.scales();
-        let prior = self.prior(task, rows, &scales);
-        let spec = Spec {
+    /// What the chip can hold, and how it is looked for.
+    fn spec(&self) -> Spec {
+        Spec {
             grid: self.options.chip.weights.grid.clone(),
             owner: self.options.chip.weights.scale,
             scale_bits: SCALE_BITS,
@@ -290,7 +295,23 @@ impl Walk<'_> {
             method: self.options.method,
             paths: PATHS,
             ..Spec::default()
-        };
+        }
+    }
+
+    /// The layer without a grid: cout x n synapses in thresholds per total, and biases.
+    pub(super) fn continuous(&self, task: &Task, rows: &Rows, sums: &Sums) -> Result<Continuous> {
+        let solved = self.solve(task, rows, sums, &Spec::default(), false)?;
+        let scales = task.scales();
+        let w = solved.solutions.iter().flat_map(|s| s.w.iter().zip(scales.iter().cycle()).map(|(w, s)| w * s));
+        Ok(Continuous { w: w.collect(), bias: solved.bias })
+    }
+
+    /// One problem per group, all rows of a group together. `told`: the watch hears of it.
+    fn solve(&self, task: &Task, rows: &Rows, sums: &Sums, spec: &Spec, told: bool) -> Result<Solved> {
+        let n = task.inputs();
+        let m = task.shape.c * rows.population / task.groups;
+        let scales = task.scales();
+        let prior = self.prior(task, rows, &scales);
         let solve = |g: usize| -> Result<(Solution, Vec<f64>, f64)> {
             // Columns in the units of a shifted code: x -> x * scale.
             let scaled = |v: &[f64]| -> Vec<f64> { v.iter().enumerate().map(|(i, v)| v * scales[i % n]).collect() };
@@ -313,8 +334,10 @@ impl Walk<'_> {
             problem.prior = Some(prior[g * m * n..(g + 1) * m * n].to_vec());
             problem.ridge = self.options.ridge;
             let tt = problem.tt.as_ref().map_or(0.0, |tt| tt.iter().sum());
-            let solution = fit::solve_with(self.dev, &problem, &spec, &|| self.watch.cancelled())?;
-            self.watch.solved(task.name, &problem, &spec, &solution)?;
+            let solution = fit::solve_with(self.dev, &problem, spec, &|| self.watch.cancelled())?;
+            if told {
+                self.watch.solved(task.name, &problem, spec, &solution)?;
+            }
             let bias = Problem::bias(&solution.w, &raw);
             Ok((solution, bias, tt))
         };

@@ -3,6 +3,7 @@
 //! layer sees its true spike trains; or, by choice, to the rates of the response function (analytic). METHOD sections 1
 //! and 2.
 
+mod aware;
 mod contrast;
 mod encode;
 mod fire;
@@ -47,6 +48,16 @@ pub enum Initial {
     Half,
 }
 
+/// What currents a layer is fitted to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Targets {
+    /// Where a unit is silent or saturated, any current that keeps its neuron so.
+    Response,
+    /// The trained pre-activations everywhere.
+    Linear,
+}
+
 /// What a conversion is asked for.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -55,6 +66,7 @@ pub struct Options {
     pub schedule: Schedule,
     pub response: Response,
     pub initial: Initial,
+    pub targets: Targets,
     pub method: Method,
     /// Ridge towards the trained weights, relative to the mean diagonal of H.
     pub ridge: f64,

@@ -19,6 +19,8 @@ pub(super) struct Accumulator {
     tile: usize,
     block: usize,
     par: Par,
+    /// False: no H.
+    symmetric: bool,
 }
 
 /// One thread's share of the sums.
@@ -81,7 +83,13 @@ impl Accumulator {
         let bytes = layer.groups * (n + m + 1) * n * (size_of::<f32>() + size_of::<f64>());
         // Where every thread cannot have its own sums, all of them work inside one product.
         let (shards, par) = if bytes * threads <= MOST_SHARED { (threads, Par::Seq) } else { (1, Par::rayon(0)) };
-        Accumulator { shards: (0..shards).map(|_| Shard::new(layer, tile)).collect(), tile, block: BLOCK, par }
+        Accumulator {
+            shards: (0..shards).map(|_| Shard::new(layer, tile)).collect(),
+            tile,
+            block: BLOCK,
+            par,
+            symmetric: true,
+        }
     }
 
     /// From now on no f32 sum takes more than `block` samples.
@@ -90,13 +98,19 @@ impl Accumulator {
         self.tile = self.tile.min(block);
     }
 
+    /// No H from now on.
+    pub(super) fn targets_only(&mut self) {
+        self.symmetric = false;
+    }
+
     pub(super) fn add(&mut self, layer: &Layer, images: usize, xs: &[&[f32]], z: &[f32]) {
         let samples = images * layer.output.area();
-        let (step, block, wide, par) = (self.tile, self.block, self.shards.len(), self.par);
+        let (step, block, wide) = (self.tile, self.block, self.shards.len());
+        let (par, symmetric) = (self.par, self.symmetric);
         self.shards.par_iter_mut().enumerate().for_each(|(s, shard)| {
             for first in (s * step..samples).step_by(wide * step) {
                 let last = (first + step).min(samples);
-                shard.add(&Tile { layer, xs, z, first, last }, block, par);
+                shard.add(&Tile { layer, xs, z, first, last }, block, par, symmetric);
             }
         });
     }
@@ -121,7 +135,7 @@ impl Accumulator {
 }
 
 impl Shard {
-    fn add(&mut self, tile: &Tile<'_>, block: usize, par: Par) {
+    fn add(&mut self, tile: &Tile<'_>, block: usize, par: Par, symmetric: bool) {
         let wide = tile.last - tile.first;
         let (n, m) = (self.total.n, self.total.m);
         if self.pending + wide > block {
@@ -151,17 +165,19 @@ impl Shard {
                 false => MatRef::<f32>::from_row_major_slice(data, rows, wide).as_dyn_stride(),
             };
             let (x, z) = (view(&*x, n), view(&*z, m + 1));
-            triangular::matmul(
-                MatMut::from_row_major_slice_mut(&mut self.h[g * n * n..][..n * n], n, n),
-                triangular::BlockStructure::TriangularLower,
-                Accum::Add,
-                x,
-                triangular::BlockStructure::Rectangular,
-                x.transpose(),
-                triangular::BlockStructure::Rectangular,
-                1.0,
-                par,
-            );
+            if symmetric {
+                triangular::matmul(
+                    MatMut::from_row_major_slice_mut(&mut self.h[g * n * n..][..n * n], n, n),
+                    triangular::BlockStructure::TriangularLower,
+                    Accum::Add,
+                    x,
+                    triangular::BlockStructure::Rectangular,
+                    x.transpose(),
+                    triangular::BlockStructure::Rectangular,
+                    1.0,
+                    par,
+                );
+            }
             matmul(
                 MatMut::from_row_major_slice_mut(&mut self.b[g * (m + 1) * n..][..(m + 1) * n], m + 1, n),
                 Accum::Add,

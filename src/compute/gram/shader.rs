@@ -111,6 +111,12 @@ impl Accumulator {
         self.most_pending = (block / self.length).max(1);
     }
 
+    /// No H from now on.
+    pub(super) fn targets_only(&mut self) {
+        let targets = self.views.len() - 1;
+        self.parts.retain(|p| p.b.is_none() || p.a == targets);
+    }
+
     /// Cuts one product into bands of rows whose sums fit a buffer, and its samples into enough splits.
     fn plan(&mut self, a: usize, b: Option<usize>) -> Result<()> {
         let (rows, groups) = (self.views[a].rows, self.total.groups);

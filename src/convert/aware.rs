@@ -1,0 +1,97 @@
+//! Response-aware targets (METHOD section 2): where the trained unit is silent, any current that keeps the neuron silent
+//! is as good as the unit's own, and likewise above saturation. The least squares then spend nothing on making a
+//! silent unit as negative as the trained one.
+//!
+//! A round takes as target, where the wanted rate u = (z - start) / width is at its end, the current that the layer now
+//! gives, clipped to beyond that end; elsewhere u itself. That is majorization-minimization of
+//!     sum dist(W x + b, { currents that give clip(u, 0, top) })^2,
+//! which is convex and bounds the response error, because the response is 1-Lipschitz. H stays; only B is summed again.
+
+use rayon::prelude::*;
+
+use super::Targets;
+use super::encode::{self, Code};
+use super::layer::{Rows, Task};
+use super::residual::Baseline;
+use super::walk::{Walk, runner};
+use crate::compute::activate;
+use crate::compute::gram::Sums;
+use crate::error::Result;
+
+/// Rounds: half of the units are silent in most layers, so that each round halves what is left to gain.
+const ROUNDS: usize = 3;
+
+impl Walk<'_> {
+    /// `sums` over targets made ones over response-aware targets; as they are for layers whose neurons do not respond
+    /// linearly between silence and saturation, and if the job does not want it.
+    pub(super) fn aware_targets(&mut self, task: &Task, rows: &Rows, code: &Code, mut sums: Sums) -> Result<Sums> {
+        let model = self.spiking.model;
+        let linear = code.ramps.iter().flatten().all(|r| r.width > 0.0 && r.slope == 1.0 && r.rest == 0.0);
+        let wanted = self.options.targets == Targets::Response;
+        if !(wanted && linear && code.population() == 1 && !model.is_leaky() && !encode::inverts(&model)) {
+            return Ok(sums);
+        }
+        let upload = |v: &[f64]| self.dev.upload(&v.iter().map(|v| *v as f32).collect::<Vec<_>>());
+        let (gain, offset) = (upload(&rows.gain)?, upload(&rows.offset)?);
+        let top = model.max_rate() as f32;
+        for round in 0..ROUNDS {
+            let solved = self.continuous(task, rows, &sums)?;
+            let bias: Vec<f32> = solved.bias.iter().map(|&b| b as f32).collect();
+            let current = Baseline::new(self.dev, &self.patches(task), task.shape, &solved.w, &bias)?;
+            let mut moments = self.moments(task, task.shape)?.targets_only();
+            self.each_batch(&format!("targets {} {}", task.name, round + 1), |walk, batch| {
+                let images = walk.batches[batch].len();
+                let inputs =
+                    task.blocks.iter().map(|b| walk.activations(b.source, batch)).collect::<Result<Vec<_>>>()?;
+                let mut u =
+                    runner(&walk.forward, task.index)?.linear(walk.dev, images, &inputs.iter().collect::<Vec<_>>())?;
+                activate::affine(walk.dev, task.shape, &gain, &offset, &mut u)?;
+                let xs = walk.rates(task, batch)?;
+                let xs: Vec<_> = xs.iter().collect();
+                // u less the current
+                let rest = current.subtract(walk.dev, images, &xs, &u)?;
+                let mut rest = walk.dev.view(&rest)?.into_owned();
+                rest.par_iter_mut()
+                    .zip(walk.dev.view(&u)?.par_iter())
+                    .for_each(|(rest, &u)| *rest = needed(u, *rest, top));
+                let rest = walk.dev.upload(&rest)?;
+                moments.add(images, &xs, &rest)
+            })?;
+            let summed = moments.finish()?;
+            sums = current.restore(Sums { h: std::mem::take(&mut sums.h), ..summed });
+        }
+        Ok(sums)
+    }
+}
+
+/// What the current lacks of its target, where it lacks `rest` of u.
+fn needed(u: f32, rest: f32, top: f32) -> f32 {
+    let current = u - rest;
+    if u <= 0.0 {
+        (-current).min(0.0)
+    } else if u >= top {
+        (top - current).max(0.0)
+    } else {
+        rest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::needed;
+
+    #[test]
+    fn a_current_beyond_the_end_lacks_nothing() {
+        // (u, current) -> what is lacking
+        for (u, current, lacks) in [
+            (-2.0, -0.5, 0.0),
+            (-2.0, 0.25, -0.25),
+            (0.5, 0.25, 0.25),
+            (0.5, -0.5, 1.0),
+            (3.0, 2.0, 0.0),
+            (3.0, 0.5, 0.5),
+        ] {
+            assert_eq!(needed(u, u - current, 1.0), lacks, "u = {u}, current = {current}");
+        }
+    }
+}
