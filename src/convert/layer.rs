@@ -5,10 +5,11 @@ use std::time::Instant;
 
 use super::encode::{self, Code, Ramp};
 use super::residual::Baseline;
+use super::sampled::Sampled;
 use super::walk::{Walk, runner};
 use super::{Errors, LayerRecord, contrast, quantize};
 use crate::compute::gram::{Moments, PatchSpec, Sums};
-use crate::compute::{activate, gather, response};
+use crate::compute::{Buffer, activate, gather, response};
 use crate::error::{Error, Result};
 use crate::fit::{self, Objectives, Problem, Solution, Spec, Status};
 use crate::network::{Activation, Block, Op, Shape};
@@ -24,10 +25,10 @@ const PATHS: usize = 8;
 const SAMPLES: usize = 4096;
 
 /// What a pass over the calibration images found.
-struct Survey {
-    sums: Sums,
-    /// Per channel.
-    samples: Vec<Vec<f32>>,
+enum Survey {
+    Sums(Sums),
+    /// Fewer images than inputs.
+    Samples(Sampled),
 }
 
 /// The layer's rows: what each output channel of the spiking layer is to receive, t = gain z + offset wherever the
@@ -40,12 +41,12 @@ pub(super) struct Rows {
 }
 
 /// A problem per group, solved.
-struct Solved {
-    solutions: Vec<Solution>,
+pub(super) struct Solved {
+    pub solutions: Vec<Solution>,
     /// cout x n of the real weights, in thresholds per unit of a block's rate.
-    bias: Vec<f64>,
-    tt: f64,
-    samples: u64,
+    pub bias: Vec<f64>,
+    pub tt: f64,
+    pub samples: u64,
 }
 
 /// A layer that no grid holds yet.
@@ -62,11 +63,11 @@ pub(super) struct Task<'a> {
     pub blocks: &'a [Block],
     /// Of the trained layer.
     bias: Vec<f32>,
-    groups: usize,
+    pub groups: usize,
     /// False for the output layer.
-    fires: bool,
+    pub fires: bool,
     /// The rows are deviations from the outputs' mean, and the mean: outputs of the trained layer.
-    contrast: Option<Shape>,
+    pub contrast: Option<Shape>,
     /// Per block: spiking channels and taps of one row, rate of one total, and the power of two that its codes are
     /// shifted by.
     columns: Vec<Columns>,
@@ -81,12 +82,12 @@ pub(super) struct Columns {
 }
 
 impl Task<'_> {
-    fn inputs(&self) -> usize {
+    pub(super) fn inputs(&self) -> usize {
         self.columns.iter().map(|c| c.channels * c.taps).sum()
     }
 
     /// Per column of a row: a code's current per total, relative to a code's current per rate of an unshifted block.
-    fn scales(&self) -> Vec<f64> {
+    pub(super) fn scales(&self) -> Vec<f64> {
         self.columns
             .iter()
             .flat_map(|c| std::iter::repeat_n(c.rate * f64::from(1u32 << c.shift), c.channels * c.taps))
@@ -118,25 +119,33 @@ impl Walk<'_> {
             contrast,
             columns: self.columns(blocks)?,
         };
-        let survey = self.survey(&task, keep)?;
-        let code = if fires {
-            let layer = encode::Layer {
+        let (survey, samples) = if self.by_samples(&task) {
+            let (sampled, samples) = self.survey_samples(&task, keep)?;
+            (Survey::Samples(sampled), samples)
+        } else {
+            let (sums, samples) = self.survey(&task, keep)?;
+            (Survey::Sums(sums), samples)
+        };
+        let code = fires.then(|| {
+            encode::code(&encode::Layer {
                 activation: *activation,
-                samples: &survey.samples,
+                samples: &samples,
                 model: self.spiking.model,
                 steps: self.spiking.steps,
                 population: self.options.population,
-            };
-            Some(encode::code(&layer))
-        } else {
-            None
-        };
+            })
+        });
         let rows = rows(&task, code.as_ref());
-        let mut targets = self.targets(&task, &rows, code.as_ref(), survey.sums)?;
-        if let Some(code) = &code {
-            targets = self.aware_targets(&task, &rows, code, targets)?;
-        }
-        let solved = self.solve(&task, &rows, &targets, &self.spec(), true)?;
+        let solved = match survey {
+            Survey::Samples(sampled) => self.solve_samples(&task, &rows, sampled)?,
+            Survey::Sums(sums) => {
+                let mut targets = self.targets(&task, &rows, code.as_ref(), sums)?;
+                if let Some(code) = &code {
+                    targets = self.aware_targets(&task, &rows, code, targets)?;
+                }
+                self.solve(&task, &rows, &targets, &self.spec(), true)?
+            }
+        };
         let layer = self.store(&task, &solved)?;
         let stored = self.append(&task, layer, code);
         self.spiking.nodes.push(stored);
@@ -171,10 +180,24 @@ impl Walk<'_> {
             .collect()
     }
 
-    /// One pass: trained pre-activations and activations, moments of (rates, pre-activations), samples.
-    fn survey(&mut self, task: &Task, keep: bool) -> Result<Survey> {
+    /// Moments of (rates, pre-activations), and pre-activations per channel to choose thresholds by.
+    fn survey(&mut self, task: &Task, keep: bool) -> Result<(Sums, Vec<Vec<f32>>)> {
         let mut moments = self.moments(task, task.shape)?;
         let baseline = self.baseline(task)?;
+        let samples = self.pass(task, keep, |walk, images, xs, z| {
+            moments.add(images, xs, &baseline.subtract(walk.dev, images, xs, z)?)
+        })?;
+        Ok((baseline.restore(moments.finish()?), samples))
+    }
+
+    /// One pass over the calibration images: `take` gets the images, rates and trained pre-activations of every batch.
+    /// Keeps the trained activations if somebody reads them (`keep`); returns pre-activations per channel.
+    pub(super) fn pass(
+        &mut self,
+        task: &Task,
+        keep: bool,
+        mut take: impl FnMut(&Walk, usize, &[&Buffer<f32>], &Buffer<f32>) -> Result<()>,
+    ) -> Result<Vec<Vec<f32>>> {
         let mut samples: Vec<Vec<f32>> = vec![Vec::new(); task.shape.c];
         let per_image = SAMPLES.div_ceil(self.images.len()).min(task.shape.area());
         let mut rng = fastrand::Rng::with_seed(self.options.seed ^ task.index as u64);
@@ -183,14 +206,10 @@ impl Walk<'_> {
             let images = walk.batches[batch].len();
             let inputs = task.blocks.iter().map(|b| walk.activations(b.source, batch)).collect::<Result<Vec<_>>>()?;
             let inputs: Vec<_> = inputs.iter().collect();
-            let mut z = runner(&walk.forward, task.index)?.linear(walk.dev, images, &inputs)?;
-            if let Some(outputs) = task.contrast {
-                let compared = contrast::targets(&walk.dev.view(&z)?, outputs);
-                z = walk.dev.upload(&compared)?;
-            }
+            let z = runner(&walk.forward, task.index)?.linear(walk.dev, images, &inputs)?;
+            let mut z = walk.compared(task, z)?;
             let xs = walk.rates(task, batch)?;
-            let xs: Vec<_> = xs.iter().collect();
-            moments.add(images, &xs, &baseline.subtract(walk.dev, images, &xs, &z)?)?;
+            take(walk, images, &xs.iter().collect::<Vec<_>>(), &z)?;
             let area = task.shape.area();
             let host = walk.dev.view(&z)?;
             for (i, plane) in host.chunks_exact(area).enumerate() {
@@ -205,7 +224,15 @@ impl Walk<'_> {
             Ok(())
         })?;
         self.ann[task.index] = tape;
-        Ok(Survey { sums: baseline.restore(moments.finish()?), samples })
+        Ok(samples)
+    }
+
+    /// What the outputs of a layer are compared by: deviations from their mean, if it decides.
+    fn compared(&self, task: &Task, z: Buffer<f32>) -> Result<Buffer<f32>> {
+        match task.contrast {
+            Some(outputs) => self.dev.upload(&contrast::targets(&self.dev.view(&z)?, outputs)),
+            None => Ok(z),
+        }
     }
 
     pub(super) fn patches(&self, task: &Task) -> Vec<PatchSpec> {
@@ -286,7 +313,7 @@ impl Walk<'_> {
     }
 
     /// What the chip can hold, and how it is looked for.
-    fn spec(&self) -> Spec {
+    pub(super) fn spec(&self) -> Spec {
         Spec {
             grid: self.options.chip.weights.grid.clone(),
             owner: self.options.chip.weights.scale,
@@ -352,7 +379,7 @@ impl Walk<'_> {
     }
 
     /// W0: the trained weights in the units of a shifted code, rows x n.
-    fn prior(&self, task: &Task, rows: &Rows, scales: &[f64]) -> Vec<f64> {
+    pub(super) fn prior(&self, task: &Task, rows: &Rows, scales: &[f64]) -> Vec<f64> {
         let n = task.inputs();
         let per_group = task.shape.c / task.groups;
         let mut prior = Vec::with_capacity(rows.gain.len() * n);

@@ -11,6 +11,7 @@ mod initial;
 mod layer;
 mod quantize;
 mod residual;
+mod sampled;
 mod tape;
 mod views;
 mod walk;

@@ -19,8 +19,8 @@ use crate::error::{Error, Result};
 const DEAD: f64 = 1e-28;
 /// The ladder's first rung and its end, in units of the mean of H's diagonal.
 const DAMPING: (f64, f64) = (1e-11, 0.05);
-/// Inputs from which the n x n matrices of the other form are too much to hold lightly: 4 x 128 MiB.
-const MANY: usize = 4096;
+/// Inputs from which the n x n matrices of the other form cost more than its better search for levels brings.
+const MANY: usize = 2048;
 
 /// Whether this form can do what `spec` asks for.
 pub fn applies(spec: &Spec) -> bool {

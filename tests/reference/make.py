@@ -344,8 +344,21 @@ def refusals():
     print(count, "refusals")
 
 
+def wide():
+    """A dense layer of more inputs than a test has images: 2112 -> 8 -> 3."""
+    h, T = onnx.helper, onnx.TensorProto
+    rng = np.random.default_rng(0)
+    normal = lambda name, *shape: onnx.numpy_helper.from_array((rng.normal(size=shape) * 3 / np.sqrt(shape[-1])).astype(np.float32), name)
+    nodes = [h.make_node("Flatten", ["x"], ["f"]), h.make_node("Gemm", ["f", "w1", "b1"], ["a"], transB=1, name="hidden"),
+             h.make_node("Relu", ["a"], ["r"]), h.make_node("Gemm", ["r", "w2", "b2"], ["y"], transB=1, name="out")]
+    graph = h.make_graph(nodes, "wide", [h.make_tensor_value_info("x", T.FLOAT, [1, 33, 8, 8])], [h.make_tensor_value_info("y", T.FLOAT, [1, 3])],
+                         [normal("w1", 8, 2112), normal("b1", 8), normal("w2", 3, 8), normal("b2", 3)])
+    onnx.save(h.make_model(graph, opset_imports=[h.make_opsetid("", 13)], ir_version=8), HERE + "/wide.onnx")
+
+
 if __name__ == "__main__":
     operators()
+    wide()
     refusals()
     np.savez_compressed(HERE + "/deflated.npz", x=np.arange(24, dtype=np.uint8).reshape(1, 2, 3, 4))
     if os.environ.get("SYNFIT_DATA"):

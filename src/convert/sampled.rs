@@ -1,0 +1,76 @@
+//! A dense layer with fewer calibration images than inputs: fitted from the rates and pre-activations themselves, S x n
+//! and S x m, where the Gram matrix, n x n, would be much the larger. METHOD section 2.
+
+use super::encode;
+use super::layer::{Rows, Solved, Task};
+use super::walk::Walk;
+use crate::error::Result;
+use crate::fit::{self, Problem, Samples};
+use crate::network::Block;
+
+/// What a pass over the calibration images found.
+pub(super) struct Sampled {
+    /// S x n: totals, in the order of a row's columns.
+    x: Vec<f64>,
+    /// S x cout: trained pre-activations.
+    z: Vec<f64>,
+}
+
+impl Walk<'_> {
+    /// Whether the layer is fitted from its samples: every neuron reads its sources whole, so that an image is a sample.
+    pub(super) fn by_samples(&self, task: &Task) -> bool {
+        let whole = |b: &Block| {
+            let source = self.spiking.nodes[b.source].shape;
+            b.groups == 1 && b.window.kernel == [source.h, source.w] && b.window.pad == [0, 0]
+        };
+        let linear = !task.fires || !encode::inverts(&self.spiking.model);
+        let dense = task.groups == 1 && task.shape.area() == 1 && task.blocks.iter().all(whole);
+        linear && dense && fit::dual_pays(&self.spec(), task.inputs(), self.images.len())
+    }
+
+    /// As `survey`: the samples, and pre-activations per channel to choose thresholds by.
+    pub(super) fn survey_samples(&mut self, task: &Task, keep: bool) -> Result<(Sampled, Vec<Vec<f32>>)> {
+        let (n, m) = (task.inputs(), task.shape.c);
+        let mut found = Sampled { x: Vec::with_capacity(self.images.len() * n), z: Vec::new() };
+        let seen = self.pass(task, keep, |walk, images, xs, z| {
+            let parts = xs.iter().map(|x| walk.dev.view(x)).collect::<Result<Vec<_>>>()?;
+            for image in 0..images {
+                for part in &parts {
+                    let width = part.len() / images;
+                    found.x.extend(part[image * width..(image + 1) * width].iter().map(|v| f64::from(*v)));
+                }
+            }
+            found.z.extend(walk.dev.view(z)?.iter().map(|v| f64::from(*v)));
+            Ok(())
+        })?;
+        debug_assert_eq!(found.x.len() / n, found.z.len() / m);
+        Ok((found, seen))
+    }
+
+    /// Fits the layer's rows. Columns are in the units of a shifted code, as in `solve`.
+    pub(super) fn solve_samples(&self, task: &Task, rows: &Rows, mut found: Sampled) -> Result<Solved> {
+        let (n, m) = (task.inputs(), task.shape.c * rows.population);
+        let scales = task.scales();
+        let prior = self.prior(task, rows, &scales);
+        found.x.chunks_exact_mut(n).for_each(|row| row.iter_mut().zip(&scales).for_each(|(x, s)| *x *= s));
+        let count = found.x.len() / n;
+        let target = |at: usize| {
+            let (s, row) = (at / m, at % m);
+            rows.gain[row] * found.z[s * task.shape.c + row / rows.population] + rows.offset[row]
+        };
+        let t: Vec<f64> = (0..count * m).map(target).collect();
+        let samples = Samples { n, m, x: &found.x, t: &t, bias: true };
+        let cancelled = || self.watch.cancelled();
+        let given = (Some(prior.as_slice()), self.options.ridge);
+        let solution = fit::solve_dual(self.dev, &samples, given, &self.spec(), &cancelled)?;
+        let sum = |rows: &[f64], width: usize| -> Vec<f64> {
+            (0..width).map(|j| rows.iter().skip(j).step_by(width).sum()).collect()
+        };
+        let (x, t_sum) = (sum(&found.x, n), sum(&t, m));
+        let sums = fit::Sums { h: &[], b: &[], x: &x, t: &t_sum, tt: &[], count: count as f64 };
+        let bias = Problem::bias(&solution.w, &sums);
+        let centred = |(at, t): (usize, &f64)| (t - t_sum[at % m] / count as f64).powi(2);
+        let tt = t.iter().enumerate().map(centred).sum();
+        Ok(Solved { solutions: vec![solution], bias, tt, samples: count as u64 })
+    }
+}
