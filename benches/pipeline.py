@@ -144,14 +144,12 @@ class Converted:
     def __init__(self):
         self.layers = {}
 
-    def layer(self, name, trains, initial=None, until=None):
-        blocks, bias, start, _ = self.layers[name]
-        shape = (1, -1, 1, 1)
+    def current(self, name, trains, t):
+        blocks, bias, _, _ = self.layers[name]
+        return sum(conv(trains[s][t % len(trains[s])], w, st, p) for s, w, st, p in blocks) + bias.view(1, -1, 1, 1)
 
-        def current(t):
-            return sum(conv(trains[s][t % len(trains[s])], w, st, p) for s, w, st, p in blocks) + bias.view(shape)
-
-        return fire(current, start if initial is None else initial)
+    def layer(self, name, trains):
+        return fire(lambda t: self.current(name, trains, t), self.layers[name][2])
 
 
 def convert(source, layers, x, batch=64):
@@ -199,8 +197,9 @@ def convert(source, layers, x, batch=64):
                     break
                 seen += len(parts[k])
                 inputs = {s: trains[s][k] for s, _, _, _ in blocks}
+                currents = [net.current(name, inputs, t) for t in range(STEPS)]
                 for i, v0 in enumerate(TRIED):
-                    rate = sum(net.layer(name, inputs, torch.full((len(q),), v0))) / STEPS
+                    rate = sum(fire(lambda t: currents[t], torch.full((len(q),), v0))) / STEPS
                     off = rate * decode[name].view(1, -1, 1, 1) - values[k]
                     errors[i] += (off**2).sum((0, 2, 3))
             best = torch.tensor(TRIED)[errors.argmin(0)]

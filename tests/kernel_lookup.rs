@@ -19,7 +19,6 @@ fn spikes(seed: u64, len: usize, share: i32) -> Vec<i32> {
 }
 
 /// Trains and their sums, `[images][shape]`, by convolution and stepping.
-#[expect(clippy::too_many_arguments, reason = "all that makes a layer")]
 fn stepped(
     spec: &StepSpec,
     convs: &[Conv],
