@@ -9,7 +9,7 @@ PyTorch: trained pre-activations; rates of the converted prefix; unfold and Gram
 trained weights; one scale an output searched on the true objective and error feedback through the Cholesky factor
 (GPTQ's rounding); thresholds searched on samples; the layer simulated for 16 steps, initial potentials by trial.
 Agreement with the trained network on 500 test images is printed for both. CPU-seconds are user and system time of the
-conversion alone (PyTorch: without imports and test; synfit: the whole process with one test image).
+conversion alone (PyTorch: one thread, without imports and test; synfit: the whole process with one test image).
 """
 
 import argparse
@@ -89,27 +89,34 @@ def patches(x, w, stride, padding):
     return F.unfold(x, w.shape[2:], padding=padding, stride=stride).transpose(0, 1).flatten(1)
 
 
+def feedback(w, u, scale, top, block=32):
+    """Codes of w by error feedback, as GPTQ: block after block of columns."""
+    rest, q = w.clone(), torch.zeros_like(w)
+    for first in range(0, w.shape[1], block):
+        last = min(first + block, w.shape[1])
+        part, errors = rest[:, first:last].clone(), torch.zeros(len(w), last - first, dtype=w.dtype)
+        for j in range(last - first):
+            code = (part[:, j] / scale).round_().clamp_(-top - 1, top)
+            errors[:, j] = (part[:, j] - code * scale) / u[first + j, first + j]
+            part[:, j + 1 :].addr_(errors[:, j], u[first + j, first + j + 1 : last], alpha=-1)
+            q[:, first + j] = code
+        rest[:, last:].addmm_(errors, u[first:last, last:], alpha=-1)
+    return q
+
+
 def rounded(w, h, top):
     """Error feedback, one scale an output chosen among several."""
     order = torch.argsort(torch.diagonal(h), descending=True)
     h, w = h[order][:, order], w[:, order]
     u = torch.linalg.cholesky(torch.linalg.inv(h), upper=True)
-    best = torch.full((len(w),), torch.inf, dtype=w.dtype)
-    codes, scales = torch.zeros_like(w), torch.zeros(len(w), dtype=w.dtype)
-    most = w.abs().amax(1).clamp_min(1e-9)
-    for share in torch.linspace(0.4, 1.0, 16):
-        scale = most * share / top
-        rest, q = w.clone(), torch.zeros_like(w)
-        for j in range(w.shape[1]):
-            q[:, j] = (rest[:, j] / scale).round().clamp(-top - 1, top)
-            err = (rest[:, j] - q[:, j] * scale) / u[j, j]
-            rest[:, j + 1 :] -= err[:, None] * u[j, j + 1 :]
-        off = w - q * scale[:, None]
-        cost = ((off @ h) * off).sum(1)
-        better = cost < best
-        best[better], codes[better], scales[better] = cost[better], q[better], scale[better]
-    back = torch.argsort(order)
-    return (codes * scales[:, None])[:, back]
+    shares = torch.linspace(0.4, 1.0, 16, dtype=w.dtype)
+    scales = (w.abs().amax(1).clamp_min(1e-9) / top * shares[:, None]).flatten()
+    # All scales at once.
+    off = feedback(w.repeat(len(shares), 1), u, scales, top) * scales[:, None]
+    far = off - w.repeat(len(shares), 1)
+    cost = ((far @ h) * far).sum(1).view(len(shares), -1)
+    best = off.view(len(shares), *w.shape)[cost.argmin(0), torch.arange(len(w))]
+    return best[:, torch.argsort(order)]
 
 
 def threshold(z):
@@ -263,6 +270,8 @@ def main():
     parser.add_argument("--images", type=int, default=512)
     parser.add_argument("--runs", type=int, default=3)
     args = parser.parse_args()
+    # Waiting threads of PyTorch spin: with one there is nothing but work in its CPU-seconds.
+    torch.set_num_threads(1)
     source, layers = graph(f"{args.data}/networks/cifar10_resnet20_conv1x1.onnx")
     x = load(f"{args.data}/cifar10/train2000_images.npy", args.images)
     test = load(f"{args.data}/cifar10/test2000_images.npy", 500)
