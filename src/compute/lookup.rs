@@ -6,6 +6,7 @@
 //! The result is `conv::integer` and `step::integer`, bit for bit: all of it is integer arithmetic that is proven, when
 //! the layer is made, not to overflow.
 
+use pulp::{Scalar, Simd};
 use rayon::prelude::*;
 
 use super::conv::Conv;
@@ -22,6 +23,14 @@ const MOST_TABLE: usize = 8 << 20;
 const PIECE: usize = 128;
 
 type Lanes<T> = [T; WIDTH];
+
+/// Two channels' 16-bit sums in one word, upper * 65536 + lower: added as one number, and taken apart at the end.
+/// Written so for explicit vectors of words, because plain loops over 16-bit lanes are not kept in vector registers.
+const PAIRS: usize = WIDTH / 2;
+
+/// The rows of one byte of spikes: 16 patterns of its lower four channels, 16 of its upper four. N vectors make K x 16
+/// channels.
+type Patterns<V, const N: usize> = [[<V as Simd>::u32s; N]; 32];
 
 /// What one source brings to a layer.
 pub struct Synapses<'a> {
@@ -69,8 +78,8 @@ struct Block {
     /// Bytes of the source's channels.
     bytes: usize,
     shift: u32,
-    /// chunks x taps x bytes x 2 halves x 16 patterns x wide.
-    table: Vec<Lanes<i16>>,
+    /// chunks x taps x bytes x 2 halves x 16 patterns x wide x PAIRS; lower channels first, then upper ones.
+    table: Vec<u32>,
 }
 
 impl Layer {
@@ -91,7 +100,7 @@ impl Layer {
                 s.codes.chunks(s.conv.depth()).map(|row| row.iter().map(|c| c.unsigned_abs()).sum::<u32>()).max();
             let largest = u64::from(largest.unwrap_or(0));
             let rows = s.conv.window.taps() * s.conv.input.c.div_ceil(8) * 2 * 16;
-            let fits = rows * chunks * wide * size_of::<Lanes<i16>>() <= MOST_TABLE;
+            let fits = rows * chunks * wide * PAIRS * size_of::<u32>() <= MOST_TABLE;
             if s.conv.groups != 1 || largest > i16::MAX as u64 || s.shift > 15 || !fits {
                 return None;
             }
@@ -168,7 +177,7 @@ impl Layer {
         }
         jobs.par_iter_mut().enumerate().for_each(|(image, out)| {
             let sums = vec![[0; WIDTH]; initials.len() * self.wide];
-            let mut counts = Counts { out, shape: self.shape, sums };
+            let mut counts = Counts { out, shape: self.shape, sums, done: Vec::new() };
             self.piece(image, 0, self.shape.area(), inputs, constant, &initials, &mut counts);
         });
     }
@@ -194,25 +203,31 @@ impl Layer {
         let constant = constant.map(|c| &c[image * self.shape.len()..][..self.shape.len()]);
         let task = Task { layer: self, sources: &sources, constant, initials, first, positions };
         match self.wide {
-            1 => pulp::Arch::new().dispatch(Wide::<1, _> { task, into }),
-            2 => pulp::Arch::new().dispatch(Wide::<2, _> { task, into }),
-            _ => pulp::Arch::new().dispatch(Wide::<4, _> { task, into }),
+            1 => pulp::Arch::new().dispatch(Wide::<1, 2, 8, _> { task, into }),
+            2 => pulp::Arch::new().dispatch(Wide::<2, 4, 16, _> { task, into }),
+            _ => pulp::Arch::new().dispatch(Wide::<4, 8, 32, _> { task, into }),
         }
     }
 }
 
-/// A task on vectors of K x 16 channels. Not a closure: those are too large to be inlined where the wide vectors are.
-struct Wide<'a, 'b, const K: usize, S> {
+/// A task on chunks of K x 16 channels, of `TWICE` = 2 K vectors of four words or `EIGHT` = 8 K words.
+struct Wide<'a, 'b, const K: usize, const TWICE: usize, const EIGHT: usize, S> {
     task: Task<'a>,
     into: &'b mut S,
 }
 
-impl<const K: usize, S: Sink> pulp::WithSimd for Wide<'_, '_, K, S> {
+impl<const K: usize, const TWICE: usize, const EIGHT: usize, S: Sink> pulp::WithSimd
+    for Wide<'_, '_, K, TWICE, EIGHT, S>
+{
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<V: pulp::Simd>(self, _: V) {
-        self.task.run::<K>(self.into);
+    fn with_simd<V: Simd>(self, simd: V) {
+        match V::U32_LANES {
+            8 => self.task.run::<V, K, K>(simd, self.into),
+            4 => self.task.run::<V, K, TWICE>(simd, self.into),
+            _ => self.task.run::<Scalar, K, EIGHT>(Scalar::new(), self.into),
+        }
     }
 }
 
@@ -248,18 +263,18 @@ impl Block {
             }
         }
         let (taps, bytes) = (conv.window.taps(), conv.input.c.div_ceil(8));
-        let mut table = vec![[0; WIDTH]; chunks * taps * bytes * 32 * wide];
-        for (n, row) in table.chunks_exact_mut(wide).enumerate() {
-            let (pattern, four, tap, chunk) =
-                (n % 16, n / 16 % (2 * bytes), n / 32 / bytes % taps, n / 32 / bytes / taps);
-            for (lane, sum) in row.iter_mut().flatten().enumerate() {
-                let o = chunk * wide * WIDTH + lane;
-                let spiking = (0..4).filter(|i| pattern >> i & 1 == 1).map(|i| 4 * four + i);
-                if o < conv.output.c {
-                    let codes =
-                        spiking.filter(|&c| c < conv.input.c).map(|c| s.codes[o * conv.depth() + c * taps + tap]);
-                    *sum = codes.sum::<i32>() as i16;
-                }
+        let code = |o: usize, four: usize, tap: usize, pattern: usize| -> i32 {
+            let spiking = (0..4).filter(|i| pattern >> i & 1 == 1).map(|i| 4 * four + i).filter(|&c| c < conv.input.c);
+            if o < conv.output.c { spiking.map(|c| s.codes[o * conv.depth() + c * taps + tap]).sum() } else { 0 }
+        };
+        let mut table = vec![0; chunks * taps * bytes * 32 * wide * PAIRS];
+        for (n, row) in table.chunks_exact_mut(wide * PAIRS).enumerate() {
+            let (pattern, four) = (n % 16, n / 16 % (2 * bytes));
+            let (tap, chunk) = (n / 32 / bytes % taps, n / 32 / bytes / taps);
+            for (i, pair) in row.iter_mut().enumerate() {
+                let o = chunk * wide * WIDTH + i / PAIRS * WIDTH + i % PAIRS;
+                let [lower, upper] = [o, o + PAIRS].map(|o| code(o, four, tap, pattern) as u32);
+                *pair = (upper << 16).wrapping_add(lower);
             }
         }
         Block { first, reads, bytes, shift: s.shift, table }
@@ -267,49 +282,46 @@ impl Block {
 
     /// Adds the currents of one output position and step to `drive`. `source`: the image's bytes from this step on.
     #[inline(always)]
-    fn gather<const K: usize>(
+    fn gather<V: Simd, const K: usize, const N: usize>(
         &self,
+        simd: V,
         reads: &[(u32, u32)],
-        table: &[[Lanes<i16>; K]],
+        table: &[Patterns<V, N>],
         source: &[u8],
         each: usize,
         drive: &mut [Lanes<i32>; K],
     ) {
-        let mut sums = [[0i16; WIDTH]; K];
+        let mut sums = [simd.splat_u32s(0); N];
         for &(position, tap) in reads {
             let bytes = &source[position as usize * each..][..self.bytes];
-            let rows = &table[tap as usize * self.bytes * 32..][..self.bytes * 32];
-            for (byte, rows) in bytes.iter().zip(rows.chunks_exact(32)) {
-                let (low, high) = (&rows[usize::from(byte & 15)], &rows[16 + usize::from(byte >> 4)]);
-                for (sum, row) in sums.iter_mut().zip(low) {
-                    *sum = plus(*sum, row);
+            let patterns = &table[tap as usize * self.bytes..][..self.bytes];
+            for (byte, patterns) in bytes.iter().zip(patterns) {
+                let (low, high) = (&patterns[usize::from(byte & 15)], &patterns[16 + usize::from(byte >> 4)]);
+                for n in 0..N {
+                    sums[n] = simd.add_u32s(sums[n], low[n]);
                 }
-                for (sum, row) in sums.iter_mut().zip(high) {
-                    *sum = plus(*sum, row);
+                for n in 0..N {
+                    sums[n] = simd.add_u32s(sums[n], high[n]);
                 }
             }
         }
-        for (drive, sum) in drive.iter_mut().zip(&sums) {
-            for (d, &s) in drive.iter_mut().zip(sum) {
-                *d += i32::from(s) << self.shift;
+        let sums: &[u32] = bytemuck::cast_slice(&sums);
+        for (drive, sums) in drive.iter_mut().zip(sums.as_chunks::<PAIRS>().0) {
+            for l in 0..PAIRS {
+                let both = sums[l] as i32;
+                let lower = both << 16 >> 16;
+                drive[l] += lower << self.shift;
+                drive[l + PAIRS] += (both.wrapping_sub(lower) >> 16) << self.shift;
             }
         }
     }
-}
-
-#[inline(always)]
-fn plus(mut a: Lanes<i16>, b: &Lanes<i16>) -> Lanes<i16> {
-    for (a, b) in a.iter_mut().zip(b) {
-        *a = a.wrapping_add(*b);
-    }
-    a
 }
 
 /// Where spikes go.
 trait Sink {
     /// One vector of neurons at one step. `vector` counts within the chunk, `position` from the piece's first;
     /// `channel` is the vector's first.
-    fn spikes(&mut self, trial: usize, vector: usize, step: usize, position: usize, channel: usize, fires: Lanes<u8>);
+    fn spikes(&mut self, trial: usize, vector: usize, step: usize, position: usize, channel: usize, fires: Lanes<i32>);
     /// All steps of a position are done; `channel` is the chunk's first.
     fn finish(&mut self, position: usize, channel: usize);
 }
@@ -323,9 +335,10 @@ struct Bits<'a> {
 
 impl Sink for Bits<'_> {
     #[inline(always)]
-    fn spikes(&mut self, _: usize, _: usize, step: usize, position: usize, channel: usize, fires: Lanes<u8>) {
+    fn spikes(&mut self, _: usize, _: usize, step: usize, position: usize, channel: usize, fires: Lanes<i32>) {
         let at = channel / 8;
         let out = &mut self.out[position * self.each + step * self.width..][..self.width];
+        let fires = fires.map(|f| f as u8);
         // A chunk's last vectors may have no channel at all.
         for (out, eight) in out.get_mut(at..).unwrap_or(&mut []).iter_mut().zip(fires.as_chunks::<8>().0) {
             // Byte i of the word is 0 or 1: the product gathers them in its highest byte, the first lowest.
@@ -341,27 +354,42 @@ impl Sink for Bits<'_> {
 struct Counts<'a, 'b> {
     out: &'a mut [&'b mut [f32]],
     shape: Shape,
-    /// trials x vectors of a chunk.
+    /// trials x vectors of a chunk: the position under way.
     sums: Vec<Lanes<i32>>,
+    /// The same for up to `BESIDE` finished positions: channel after channel their sums lie too far apart in `out` to be
+    /// written one by one.
+    done: Vec<Lanes<i32>>,
 }
+
+/// Positions written at a time.
+const BESIDE: usize = 16;
 
 impl Sink for Counts<'_, '_> {
     #[inline(always)]
-    fn spikes(&mut self, trial: usize, vector: usize, _: usize, _: usize, _: usize, fires: Lanes<u8>) {
+    fn spikes(&mut self, trial: usize, vector: usize, _: usize, _: usize, _: usize, fires: Lanes<i32>) {
         let wide = self.sums.len() / self.out.len();
         for (sum, fires) in self.sums[trial * wide + vector].iter_mut().zip(fires) {
-            *sum += i32::from(fires);
+            *sum += fires;
         }
     }
 
     #[inline(always)]
     fn finish(&mut self, position: usize, channel: usize) {
         let (area, wide) = (self.shape.area(), self.sums.len() / self.out.len());
-        for (out, sums) in self.out.iter_mut().zip(self.sums.chunks_exact_mut(wide)) {
-            let out = out[channel * area + position..].iter_mut().step_by(area);
-            out.zip(sums.iter().flatten()).for_each(|(out, &n)| *out = n as f32);
-            sums.fill([0; WIDTH]);
+        self.done.extend_from_slice(&self.sums);
+        self.sums.fill([0; WIDTH]);
+        let beside = position % BESIDE + 1;
+        if beside < BESIDE && position + 1 < area {
+            return;
         }
+        for (trial, out) in self.out.iter_mut().enumerate() {
+            for (lane, plane) in out[channel * area..].chunks_exact_mut(area).take(wide * WIDTH).enumerate() {
+                let sums = self.done[trial * wide + lane / WIDTH..].iter().step_by(self.sums.len());
+                let plane = &mut plane[position + 1 - beside..=position];
+                plane.iter_mut().zip(sums).for_each(|(out, sums)| *out = sums[lane % WIDTH] as f32);
+            }
+        }
+        self.done.clear();
     }
 }
 
@@ -378,13 +406,18 @@ struct Task<'a> {
 
 impl Task<'_> {
     #[inline(always)]
-    fn run<const K: usize>(&self, into: &mut impl Sink) {
+    fn run<V: Simd, const K: usize, const N: usize>(&self, simd: V, into: &mut impl Sink) {
         let layer = self.layer;
-        let tables: Vec<&[[Lanes<i16>; K]]> = layer.blocks.iter().map(|b| b.table.as_chunks::<K>().0).collect();
+        let tables = layer.blocks.iter().map(|b| V::as_simd_u32s(&b.table).0.as_chunks::<N>().0.as_chunks::<32>().0);
+        let tables: Vec<&[Patterns<V, N>]> = tables.collect();
         let mut potentials = vec![[[0i32; WIDTH]; K]; self.initials.len()];
         for chunk in 0..layer.chunks {
             let channel = chunk * K * WIDTH;
             let [bias, threshold] = [&layer.bias, &layer.threshold].map(|p| p.as_chunks::<K>().0[chunk]);
+            let part = |table: &&'_ [Patterns<V, N>]| {
+                chunk * table.len() / layer.chunks..(chunk + 1) * table.len() / layer.chunks
+            };
+            let tables: Vec<&[Patterns<V, N>]> = tables.iter().map(|t| &t[part(t)]).collect();
             for position in 0..self.positions {
                 let at = self.first + position;
                 let mut base = bias;
@@ -399,9 +432,8 @@ impl Task<'_> {
                     let mut drive = base;
                     for ((block, table), source) in layer.blocks.iter().zip(&tables).zip(self.sources) {
                         let reads = &block.reads[block.first[at] as usize..block.first[at + 1] as usize];
-                        let table = &table[chunk * table.len() / layer.chunks..][..table.len() / layer.chunks];
                         let each = layer.steps * block.bytes;
-                        block.gather(reads, table, &source[step * block.bytes..], each, &mut drive);
+                        block.gather::<V, K, N>(simd, reads, table, &source[step * block.bytes..], each, &mut drive);
                     }
                     for (trial, v) in potentials.iter_mut().enumerate() {
                         for k in 0..K {
@@ -417,17 +449,17 @@ impl Task<'_> {
 
     /// `neuron::step::integer_once` where nothing overflows.
     #[inline(always)]
-    fn fire(&self, v: &mut Lanes<i32>, drive: &Lanes<i32>, threshold: &Lanes<i32>) -> Lanes<u8> {
+    fn fire(&self, v: &mut Lanes<i32>, drive: &Lanes<i32>, threshold: &Lanes<i32>) -> Lanes<i32> {
         let (floor, ceil) = (self.layer.floor, self.layer.ceil);
         let slack = i32::from(!self.layer.model.strict);
         // A reset to zero leaves nothing of the potential.
         let left = if self.layer.model.reset == Reset::Zero { 0 } else { -1 };
-        let mut fires = [0u8; WIDTH];
+        let mut fires = [0; WIDTH];
         for l in 0..WIDTH {
             let potential = v[l].wrapping_add(drive[l]).min(ceil).max(floor);
             let fire = potential > threshold[l] - slack;
             v[l] = if fire { potential.wrapping_sub(threshold[l]) & left } else { potential };
-            fires[l] = u8::from(fire);
+            fires[l] = i32::from(fire);
         }
         fires
     }

@@ -122,20 +122,29 @@ impl Spikes {
         let image_bytes = Self::image_bytes(shape, self.steps);
         totals.par_chunks_mut(shape.len().max(1)).enumerate().for_each(|(image, totals)| {
             let bytes = &self.bytes[image * image_bytes..][..image_bytes];
-            let mut sums = vec![0u32; 8 * width];
-            for (position, bytes) in bytes.chunks_exact(each.max(1)).enumerate() {
-                sums.fill(0);
-                // Eight sums in a word: no byte of it overflows within 255 steps.
-                for steps in bytes.chunks(255 * width) {
-                    for (byte, sums) in sums.chunks_exact_mut(8).enumerate() {
-                        let word = steps[byte..].iter().step_by(width).fold(0, |sum, &b| sum + SPREAD[usize::from(b)]);
-                        sums.iter_mut().zip(word.to_le_bytes()).for_each(|(s, n)| *s += u32::from(n));
+            let mut sums = vec![[0u32; BESIDE]; 8 * width];
+            // Some positions at a time: channel after channel their sums lie too far apart to be written one by one.
+            for (block, bytes) in bytes.chunks(each * BESIDE).enumerate() {
+                sums.fill([0; BESIDE]);
+                for (position, bytes) in bytes.chunks_exact(each).enumerate() {
+                    // Eight sums in a word: no byte of it overflows within 255 steps.
+                    for steps in bytes.chunks(255 * width) {
+                        for (byte, sums) in sums.chunks_exact_mut(8).enumerate() {
+                            let words = steps[byte..].iter().step_by(width);
+                            let word = words.fold(0, |sum, &b| sum + SPREAD[usize::from(b)]);
+                            sums.iter_mut().zip(word.to_le_bytes()).for_each(|(s, n)| s[position] += u32::from(n));
+                        }
                     }
                 }
-                for (total, &n) in totals[position..].iter_mut().step_by(area).zip(&sums) {
-                    *total = n as f32;
+                let first = block * BESIDE;
+                let last = (first + BESIDE).min(area);
+                for (plane, sums) in totals.chunks_exact_mut(area).zip(&sums) {
+                    plane[first..last].iter_mut().zip(sums).for_each(|(total, &n)| *total = n as f32);
                 }
             }
         });
     }
 }
+
+/// Positions whose sums are made side by side: a cache line of results.
+const BESIDE: usize = 16;
