@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::job::{JobArgs, is_uniform, job_file};
+use super::kept::{self, Work};
 use super::output::OutputFolder;
 use super::progress::Progress;
 use super::table;
@@ -28,13 +29,25 @@ pub struct Args {
     /// Print the report as JSON on standard output instead of tables
     #[arg(long)]
     json: bool,
+    /// Go on from the last finished layer of an interrupted conversion to the same DIR, kept in DIR.partial
+    #[arg(long)]
+    resume: bool,
 }
 
 pub fn run(args: &Args) -> Result<()> {
     let file = args.job.as_deref().map(JobArgs::read).transpose()?.unwrap_or_default();
     let job = args.keys.clone().over(file);
-    let report = job_to_folder(&job.absolute(), &args.out, &[])?;
+    let report = job_to_folder(&job.absolute(), &args.out, &[], Keep::Layers { resume: args.resume })?;
     print(&report, &args.out, args.json)
+}
+
+/// What becomes of finished layers when the conversion is interrupted.
+pub enum Keep {
+    Nothing,
+    /// They stay beside the result's place; with `resume`, those of an earlier run are used.
+    Layers {
+        resume: bool,
+    },
 }
 
 /// Runs a job and writes its result folder. `input` files (name, bytes) are put into the folder first, and the job's
@@ -42,7 +55,7 @@ pub fn run(args: &Args) -> Result<()> {
 ///
 /// # Errors
 /// Anything that is wrong with the job, before any work; then the work's own.
-pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])]) -> Result<Report> {
+pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])], keep: Keep) -> Result<Report> {
     let start = Instant::now();
     job.need()?;
     // Before there is a folder that Ctrl-C could leave behind.
@@ -81,7 +94,14 @@ pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])]) -> Resu
     let read = start.elapsed().as_secs_f64();
 
     let began = Instant::now();
-    let conversion = convert::convert(&dev, &network, &calibration, &options, folder.path(), &progress)?;
+    let (conversion, checkpoint) = match keep {
+        Keep::Nothing => (convert::convert(&dev, &network, &calibration, &options, folder.path(), &progress)?, None),
+        Keep::Layers { resume } => {
+            let work = Work { dev: &dev, network: &network, images: &calibration, options: &options };
+            let (conversion, checkpoint) = kept::convert(&work, out, folder.path(), resume, &progress)?;
+            (conversion, Some(checkpoint))
+        }
+    };
     let converted = began.elapsed().as_secs_f64();
     let began = Instant::now();
     let spiking = &conversion.spiking;
@@ -115,6 +135,9 @@ pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])]) -> Resu
     let name = job_file(Path::new("")).display().to_string();
     folder.write(&name, &format!("# Repeat: synfit convert {name} --out DIR\n{text}"))?;
     folder.finish()?;
+    if let Some(checkpoint) = checkpoint {
+        checkpoint.remove()?;
+    }
     Ok(report)
 }
 

@@ -46,6 +46,6 @@ pub fn run(args: &Args) -> Result<()> {
         device: args.device.clone(),
         ..JobArgs::default()
     };
-    let report = convert::job_to_folder(&job, &args.out, &FILES)?;
+    let report = convert::job_to_folder(&job, &args.out, &FILES, convert::Keep::Nothing)?;
     convert::print(&report, &args.out, args.json)
 }

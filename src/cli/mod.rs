@@ -7,6 +7,7 @@ mod demo;
 mod devices;
 mod inspect;
 mod job;
+mod kept;
 mod output;
 mod progress;
 mod simulate;

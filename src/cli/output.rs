@@ -8,6 +8,8 @@ use crate::error::{Error, Result};
 
 /// A file that only a result folder of synfit holds; a folder with it may be replaced.
 const MARK: &str = "report.json";
+/// Ends the stem of a temporary folder's name; random letters follow.
+const TEMPORARY: &str = ".tmp-";
 
 pub struct OutputFolder {
     place: PathBuf,
@@ -37,10 +39,27 @@ impl OutputFolder {
         std::fs::create_dir_all(&above).map_err(|e| Error::input(above.display().to_string(), e.to_string()))?;
         let stem = place.file_name().map_or_else(|| "out".into(), |n| n.to_string_lossy().into_owned());
         let temporary = tempfile::Builder::new()
-            .prefix(&format!(".{stem}.tmp-"))
+            .prefix(&format!(".{stem}{TEMPORARY}"))
             .tempdir_in(&above)
             .map_err(|e| Error::input(above.display().to_string(), e.to_string()))?;
         Ok(Self { place: place.to_path_buf(), temporary })
+    }
+
+    /// Removes what processes that were killed left beside `temporary`, the folder of a process that alone may write to
+    /// its place.
+    pub fn sweep(temporary: &Path) {
+        let Some((above, own)) = temporary.parent().zip(temporary.file_name()) else { return };
+        let own = own.to_string_lossy();
+        let Some(mark) = own.rfind(TEMPORARY) else { return };
+        let prefix = &own[..mark + TEMPORARY.len()];
+        for entry in std::fs::read_dir(above).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if name.starts_with(prefix) && name != own {
+                // Only litter: a failure here does no harm to the work.
+                let _ = std::fs::remove_dir_all(entry.path());
+            }
+        }
     }
 
     /// Where to write, until `finish`.

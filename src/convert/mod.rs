@@ -6,11 +6,13 @@
 mod aware;
 mod contrast;
 mod encode;
+mod fingerprint;
 mod fire;
 mod initial;
 mod layer;
 mod quantize;
 mod residual;
+mod restore;
 mod sampled;
 mod tape;
 mod views;
@@ -27,6 +29,8 @@ use crate::fit::{Method, Problem, Solution, Spec};
 use crate::network::{Dataset, Layout, Network};
 use crate::spiking::{Schedule, SpikingNetwork};
 
+pub use fingerprint::{Fingerprint, Hash};
+pub use restore::Finished;
 pub use views::population as neurons_per_unit;
 
 /// Where the presynaptic rates of a fit come from.
@@ -120,6 +124,10 @@ pub trait Watch: Sync {
     fn solved(&self, _layer: &str, _problem: &Problem, _spec: &Spec, _solution: &Solution) -> Result<()> {
         Ok(())
     }
+    /// A layer is done: the last node of `net`, which holds all nodes so far. An error ends the conversion.
+    fn finished(&self, _net: &SpikingNetwork, _record: &LayerRecord) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// Says nothing and never stops.
@@ -198,13 +206,30 @@ pub fn convert(
     scratch: &Path,
     watch: &dyn Watch,
 ) -> Result<Conversion> {
+    resume(dev, network, images, options, scratch, watch, Vec::new())
+}
+
+/// As `convert`, but the first layers are `done` already, in the walk's order, by a conversion with the same
+/// `Fingerprint`: they are run on the calibration images, not fitted again. The result is the same bit for bit.
+///
+/// # Errors
+/// As `convert`; input: `done` does not fit the network, or its spikes are not those of its records.
+pub fn resume(
+    dev: &Device,
+    network: &Network,
+    images: &Images,
+    options: &Options,
+    scratch: &Path,
+    watch: &dyn Watch,
+    done: Vec<Finished>,
+) -> Result<Conversion> {
     if images.is_empty() {
         return Err(Error::input("calibration", "no images"));
     }
     if options.steps == 0 {
         return Err(Error::input("steps", "must be at least 1"));
     }
-    walk::Walk::new(dev, network, images, options, scratch, watch)?.run()
+    walk::Walk::new(dev, network, images, options, scratch, watch)?.run(done)
 }
 
 /// The input's code. Whole numbers 0..255 stay what they are, less a whole offset per channel that puts the network's

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::path::Path;
 
+use super::restore::Finished;
 use super::tape::{Tape, Tapes};
 use super::{Conversion, Images, LayerRecord, Options, Response, Watch, go_on, input_code, views};
 use crate::compute::{Buffer, Device};
@@ -87,7 +88,9 @@ impl<'a> Walk<'a> {
         })
     }
 
-    pub fn run(mut self) -> Result<Conversion> {
+    /// `done` layers are taken as they are, the others fitted.
+    pub fn run(mut self, done: Vec<Finished>) -> Result<Conversion> {
+        let mut done = done.into_iter();
         let last = self.last_reads();
         let mut layers: Vec<LayerRecord> = Vec::new();
         for index in 1..self.network.nodes.len() {
@@ -97,10 +100,17 @@ impl<'a> Walk<'a> {
             self.spikes.push(None);
             if let Op::Neurons { .. } = node.op {
                 let keep = last[index] > index && last[index] != usize::MAX;
-                layers.push(self.layer(index, keep).map_err(|e| match e.subject.is_empty() {
+                let named = |e: Error| match e.subject.is_empty() {
                     true if e.kind != crate::error::Kind::Interrupted => e.within(format!("layer {}", node.name)),
                     _ => e,
-                })?);
+                };
+                if let Some(finished) = done.next() {
+                    layers.push(self.restore(index, keep, finished).map_err(named)?);
+                } else {
+                    let record = self.layer(index, keep).map_err(named)?;
+                    self.watch.finished(&self.spiking, &record)?;
+                    layers.push(record);
+                }
             } else {
                 let view = views::view(&self.spiking, node)?;
                 self.spiking.nodes.push(view);
@@ -112,6 +122,9 @@ impl<'a> Walk<'a> {
                     self.spikes[i] = None;
                 }
             }
+        }
+        if done.next().is_some() {
+            return Err(Error::input("", "the checkpoint has more layers than the network"));
         }
         Ok(Conversion { spiking: self.spiking, layers })
     }

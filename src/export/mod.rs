@@ -1,3 +1,4 @@
 //! The result as files that other tools read.
 
+pub mod checkpoint;
 pub mod safetensors;

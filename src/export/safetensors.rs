@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use bytemuck::cast_slice;
+use safetensors::SafeTensorError;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +21,9 @@ use crate::spiking::{
 };
 
 const KEY: &str = "synfit";
+/// A file of one node has these keys instead.
+const NODE: &str = "synfit-node";
+const NOTE: &str = "synfit-note";
 const VERSION: u32 = 1;
 
 #[derive(Serialize, Deserialize)]
@@ -93,6 +97,15 @@ impl Tensors {
     fn push_flat<T: bytemuck::NoUninit>(&mut self, name: String, dtype: Dtype, values: &[T]) {
         self.push(name, dtype, vec![values.len()], cast_slice(values));
     }
+
+    /// The file.
+    fn bytes(&self, metadata: HashMap<String, String>) -> std::result::Result<Vec<u8>, SafeTensorError> {
+        let mut views = Vec::new();
+        for (name, dtype, shape, bytes) in &self.0 {
+            views.push((name.as_str(), TensorView::new(*dtype, shape.clone(), bytes)?));
+        }
+        safetensors::serialize(views, Some(metadata))
+    }
 }
 
 /// Writes `net` to `path`.
@@ -117,13 +130,37 @@ pub fn write(net: &SpikingNetwork, path: &Path) -> Result<()> {
     };
     let failed = |e: &dyn std::fmt::Display| Error::work(path.display().to_string(), e.to_string());
     let json = serde_json::to_string(&structure).map_err(|e| failed(&e))?;
-    let mut views = Vec::new();
-    for (name, dtype, shape, bytes) in &tensors.0 {
-        views.push((name.as_str(), TensorView::new(*dtype, shape.clone(), bytes).map_err(|e| failed(&e))?));
-    }
-    let metadata = HashMap::from([(KEY.to_string(), json)]);
-    let bytes = safetensors::serialize(views, Some(metadata)).map_err(|e| failed(&e))?;
+    let bytes = tensors.bytes(HashMap::from([(KEY.to_string(), json)])).map_err(|e| failed(&e))?;
     std::fs::write(path, bytes).map_err(|e| failed(&e))
+}
+
+/// The last node of `net` alone, in the same form, with `note` in the metadata.
+///
+/// # Errors
+/// Work: the numbers cannot be put into the form.
+pub(super) fn last_node(net: &SpikingNetwork, note: String) -> Result<Vec<u8>> {
+    let failed = |e: &dyn std::fmt::Display| Error::work("checkpoint", e.to_string());
+    let node = net.nodes.last().ok_or_else(|| failed(&"no node"))?;
+    let mut tensors = Tensors::default();
+    let structure = serde_json::to_string(&push_node(net, node, &mut tensors)).map_err(|e| failed(&e))?;
+    let metadata = HashMap::from([(NODE.to_string(), structure), (NOTE.to_string(), note)]);
+    tensors.bytes(metadata).map_err(|e| failed(&e))
+}
+
+/// The note and the node of what `last_node` wrote.
+///
+/// # Errors
+/// Input: not such a file, damaged; names `path`.
+pub(super) fn note_and_node(bytes: &[u8], path: &Path) -> Result<(String, SpikingNode)> {
+    let wrong = |e: &dyn std::fmt::Display| Error::input(path.display().to_string(), e.to_string());
+    let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| wrong(&e))?;
+    let text = |key: &str| {
+        let found = metadata.metadata().as_ref().and_then(|m| m.get(key));
+        found.cloned().ok_or_else(|| wrong(&format!("holds no layer (no `{key}` in its metadata)")))
+    };
+    let structure: NodeStructure = serde_json::from_str(&text(NODE)?).map_err(|e| wrong(&e))?;
+    let file = File { tensors: SafeTensors::deserialize(bytes).map_err(|e| wrong(&e))?, path };
+    Ok((text(NOTE)?, file.node(&structure)?))
 }
 
 fn push_node(net: &SpikingNetwork, node: &SpikingNode, tensors: &mut Tensors) -> NodeStructure {

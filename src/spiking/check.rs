@@ -39,6 +39,17 @@ impl SpikingNetwork {
         Ok(())
     }
 
+    /// Checks the last node alone: the ones before it are known to be good.
+    ///
+    /// # Errors
+    /// As `check`.
+    pub(crate) fn check_last(&self) -> Result<()> {
+        match self.nodes.last() {
+            Some(node) => self.check_node(self.nodes.len() - 1, node).or_else(|why| wrong(&node.name, why)),
+            None => wrong("nodes", "there is none"),
+        }
+    }
+
     fn check_input(&self) -> Result<()> {
         let (input, channels) = (&self.input, self.nodes[0].shape.c);
         if input.scale.len() != channels || input.shift.len() != channels || input.lo > input.hi {

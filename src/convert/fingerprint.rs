@@ -1,0 +1,159 @@
+//! What determines a conversion's result, in a few numbers: two conversions with the same fingerprint give the same
+//! spiking network, so that one may go on where the other stopped.
+
+use std::fmt::{self, Write};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Images, Options};
+use crate::compute::Device;
+use crate::error::Result;
+use crate::network::{Network, Op};
+
+/// Calibration images read at a time.
+const IMAGES: usize = 64;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fingerprint {
+    pub synfit: String,
+    /// Name, backend and driver.
+    pub device: String,
+    pub network: u64,
+    pub images: u64,
+    pub options: u64,
+}
+
+impl Fingerprint {
+    /// Reads every calibration image once.
+    ///
+    /// # Errors
+    /// An image cannot be read.
+    pub fn of(dev: &Device, network: &Network, images: &Images, options: &Options) -> Result<Self> {
+        let info = dev.info();
+        Ok(Self {
+            synfit: env!("CARGO_PKG_VERSION").to_string(),
+            device: format!("{} {} {}", info.name, info.backend, info.driver),
+            network: network_hash(network),
+            images: images_hash(images)?,
+            options: {
+                let mut hash = Hash::default();
+                let _ = write!(hash, "{options:?}"); // hashing cannot fail
+                hash.value()
+            },
+        })
+    }
+
+    /// In what `other` differs, in words; `None` where it does not.
+    pub fn difference(&self, other: &Self) -> Option<&'static str> {
+        match () {
+            () if self.synfit != other.synfit => Some("version of synfit"),
+            () if self.network != other.network => Some("network"),
+            () if self.images != other.images => Some("set of calibration images"),
+            () if self.options != other.options => Some("chip or set of options"),
+            () if self.device != other.device => Some("device"),
+            () => None,
+        }
+    }
+}
+
+/// The network as it was read, whatever file it came from.
+fn network_hash(network: &Network) -> u64 {
+    let mut hash = Hash::default();
+    let _ = write!(hash, "{} {:?} {:?} {}", network.output, network.head, network.layout, network.nodes.len());
+    hash.floats(&network.input_scale);
+    hash.floats(&network.input_shift);
+    for node in &network.nodes {
+        let _ = write!(hash, "{} {:?}", node.name, node.shape);
+        match &node.op {
+            // Weights are many: their bytes, not their digits.
+            Op::Neurons { blocks, bias, activation } => {
+                let _ = write!(hash, "{activation:?} {}", blocks.len());
+                hash.floats(bias);
+                for block in blocks {
+                    let _ = write!(hash, "{} {:?} {}", block.source, block.window, block.groups);
+                    hash.floats(&block.weight);
+                }
+            }
+            op => drop(write!(hash, "{op:?}")),
+        }
+    }
+    hash.value()
+}
+
+fn images_hash(images: &Images) -> Result<u64> {
+    let mut hash = Hash::default();
+    let _ = write!(hash, "{} {}", images.len(), images.data.is_u8());
+    hash.floats(&images.scale);
+    hash.floats(&images.shift);
+    for start in (0..images.len()).step_by(IMAGES) {
+        hash.floats(&images.data.batch(start..(start + IMAGES).min(images.len()))?);
+    }
+    Ok(hash.value())
+}
+
+/// A 64-bit hash that is the same in every build (FNV-1a over words of 8 bytes, lengths included). It finds accidents,
+/// not forgeries.
+#[derive(Debug, Clone)]
+pub struct Hash(u64);
+
+impl Default for Hash {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Hash {
+    fn word(&mut self, word: u64) {
+        // The rotation brings high bits down, which the product alone never does.
+        self.0 = (self.0 ^ word).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(29);
+    }
+
+    pub fn bytes(&mut self, bytes: &[u8]) {
+        self.word(bytes.len() as u64);
+        let (words, rest) = bytes.as_chunks::<8>();
+        for word in words {
+            self.word(u64::from_le_bytes(*word));
+        }
+        let mut last = [0; 8];
+        last[..rest.len()].copy_from_slice(rest);
+        self.word(u64::from_le_bytes(last));
+    }
+
+    fn floats(&mut self, values: &[f32]) {
+        self.bytes(bytemuck::cast_slice(values));
+    }
+
+    pub fn value(&self) -> u64 {
+        self.0 ^ (self.0 >> 32)
+    }
+}
+
+impl Write for Hash {
+    fn write_str(&mut self, s: &str) -> fmt::Result {
+        self.bytes(s.as_bytes());
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Hash;
+
+    #[test]
+    fn every_bit_and_the_length_count() {
+        let of = |bytes: &[u8]| {
+            let mut hash = Hash::default();
+            hash.bytes(bytes);
+            hash.value()
+        };
+        let mut seen = std::collections::HashSet::new();
+        for len in 0..40 {
+            assert!(seen.insert(of(&vec![0; len])), "{len} zeros");
+            for bit in 0..8 * len {
+                let mut bytes = vec![0; len];
+                bytes[bit / 8] |= 1 << (bit % 8);
+                assert!(seen.insert(of(&bytes)), "bit {bit} of {len} bytes");
+            }
+        }
+    }
+}
