@@ -91,8 +91,8 @@ fn images_hash(images: &Images) -> Result<u64> {
     Ok(hash.value())
 }
 
-/// A 64-bit hash that is the same in every build (FNV-1a over words of 8 bytes, lengths included). It finds accidents,
-/// not forgeries.
+/// A 64-bit hash that is the same in every build (SplitMix64's mixer over words of 8 bytes, lengths included). It finds
+/// accidents, not forgeries.
 #[derive(Debug, Clone)]
 pub struct Hash(u64);
 
@@ -104,8 +104,12 @@ impl Default for Hash {
 
 impl Hash {
     fn word(&mut self, word: u64) {
-        // The rotation brings high bits down, which the product alone never does.
-        self.0 = (self.0 ^ word).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(29);
+        // Each bit of the word moves about half the state's bits, so that one flip cannot make up for another. A product
+        // carries bits up only, a shift brings them down.
+        let mut x = self.0 ^ word;
+        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        self.0 = (x ^ (x >> 31)).wrapping_add(0x9e37_79b9_7f4a_7c15);
     }
 
     pub fn bytes(&mut self, bytes: &[u8]) {
@@ -124,7 +128,7 @@ impl Hash {
     }
 
     pub fn value(&self) -> u64 {
-        self.0 ^ (self.0 >> 32)
+        self.0
     }
 }
 
