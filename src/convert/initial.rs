@@ -36,14 +36,16 @@ impl Walk<'_> {
         let (rate, area) = (self.rate_per_total(index), shape.area());
         // [initial][channel]
         let mut errors = vec![vec![0.0; shape.c]; initials.len()];
-        let mut seen = 0;
+        // as many images whatever the batches, which differ between devices
+        let mut left = ENOUGH.0.max(ENOUGH.1.div_ceil(area));
         for batch in 0..self.batches.len() {
-            if seen >= ENOUGH.0 && seen * area >= ENOUGH.1 {
+            if left == 0 {
                 break;
             }
             super::go_on(self.watch)?;
             let images = self.batches[batch].len();
-            seen += images;
+            let planes = shape.c * images.min(left);
+            left -= images.min(left);
             let sources = runner(&self.runners, index)?.sources().to_vec();
             let inputs = sources.into_iter().map(|s| self.trains(s, batch)).collect::<Result<Vec<_>>>()?;
             let inputs: Vec<_> = inputs.iter().collect();
@@ -55,7 +57,8 @@ impl Walk<'_> {
             let trained = self.dev.view(&trained)?;
             for (counts, errors) in counts.iter().zip(&mut errors) {
                 let counts = self.dev.view(counts)?;
-                for (plane, (n, wanted)) in counts.chunks_exact(area).zip(trained.chunks_exact(area)).enumerate() {
+                let both = counts.chunks_exact(area).zip(trained.chunks_exact(area));
+                for (plane, (n, wanted)) in both.enumerate().take(planes) {
                     let channel = plane % shape.c;
                     let (gain, base) = (decode.gain[channel] * rate, decode.base[channel]);
                     let square = |(n, t): (&f32, &f32)| (base + gain * f64::from(*n) - f64::from(*t)).powi(2);
