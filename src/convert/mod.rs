@@ -14,6 +14,7 @@ mod quantize;
 mod residual;
 mod restore;
 mod sampled;
+mod store;
 mod tape;
 mod views;
 mod walk;

@@ -1,0 +1,112 @@
+//! A fitted layer as the chip stores it: codes, thresholds and biases in integers of a common unit, or real synapses.
+
+use super::encode::Code;
+use super::layer::{Solved, Task};
+use super::walk::Walk;
+use super::{contrast, quantize};
+use crate::error::Result;
+use crate::network::Shape;
+use crate::spiking::{Decode, Layer, Schedule, SpikingNode, SpikingOp, State, Synapses, Weights};
+
+impl Walk<'_> {
+    /// Codes, thresholds and biases in the chip's integers, or real synapses where the chip has no integer grid.
+    pub(super) fn store(&self, task: &Task, solved: &Solved) -> Result<Layer> {
+        let n = task.inputs();
+        let rules = &self.options.chip.state;
+        let initial = self.spiking.model.initial_potential();
+        let integer = solved.solutions.iter().all(|s| s.codes.is_some())
+            && !self.spiking.model.is_leaky()
+            && self.options.chip.weights.grid.as_ref().is_some_and(|g| g.regular().is_some());
+        let rows = solved.bias.len();
+        if !integer {
+            let w: Vec<f64> = solved.solutions.iter().flat_map(|s| s.w.iter().copied()).collect();
+            let state = State::Real {
+                bias: solved.bias.iter().map(|&b| b as f32).collect(),
+                initial: vec![if task.fires { initial as f32 } else { 0.0 }; rows],
+            };
+            let synapses =
+                self.synapses(task, rows, |row, column, shift| (w[row * n + column] * f64::from(1u32 << shift)) as f32);
+            let synapses = synapses.into_iter().map(|(s, w)| with(s, Weights::Real(w))).collect();
+            return Ok(Layer { synapses, state, fires: task.fires, unit: vec![1.0; rows] });
+        }
+        let mut codes: Vec<i32> = solved.solutions.iter().flat_map(|s| s.codes.iter().flatten().copied()).collect();
+        let mut scale: Vec<f64> = solved.solutions.iter().flat_map(|s| s.scale.iter().copied()).collect();
+        if task.fires {
+            quantize::coarsen(&mut scale, &mut codes, self.options.chip.weights.scale_power_of_two, rules);
+        }
+        let peaks: Vec<u64> = task
+            .blocks
+            .iter()
+            .zip(&task.columns)
+            .flat_map(|(b, c)| std::iter::repeat_n(self.spiking.nodes[b.source].peak << c.shift, c.channels * c.taps))
+            .collect();
+        let bounds: Vec<u64> = codes
+            .chunks_exact(n)
+            .map(|row| row.iter().zip(&peaks).map(|(q, p)| u64::from(q.unsigned_abs()) * p).sum())
+            .collect();
+        let (steps, at_once) = match self.spiking.schedule {
+            Schedule::Streaming => (self.spiking.steps, 1),
+            Schedule::Layered => (1, u64::from(self.spiking.steps)),
+        };
+        let bounds: Vec<u64> = bounds.iter().map(|b| b * at_once).collect();
+        let units = quantize::units(&scale, &bounds, steps, task.fires, rules);
+        // The threshold's rounding changes the weights a little: the bias keeps the mean current where it was.
+        let state = quantize::state(task.name, &units, &solved.bias, initial, task.fires, rules)?;
+        let synapses = self
+            .synapses(task, rows, |row, column, _| codes[row * n + column])
+            .into_iter()
+            .zip(&task.columns)
+            .map(|((s, codes), c)| with(s, Weights::Codes { codes, shift: c.shift + units.fraction }))
+            .collect();
+        Ok(Layer { synapses, state, fires: task.fires, unit: units.unit })
+    }
+
+    /// Splits rows of n columns into blocks; `value(row, column, shift)`.
+    fn synapses<T>(
+        &self,
+        task: &Task,
+        rows: usize,
+        value: impl Fn(usize, usize, u32) -> T,
+    ) -> Vec<((usize, crate::network::Window, usize), Vec<T>)> {
+        let mut offset = 0;
+        task.blocks
+            .iter()
+            .zip(&task.columns)
+            .map(|(b, c)| {
+                let width = c.channels * c.taps;
+                let first = offset;
+                offset += width;
+                let w = (0..rows)
+                    .flat_map(|row| (first..first + width).map(move |column| (row, column)))
+                    .map(|(row, column)| value(row, column, c.shift))
+                    .collect();
+                ((b.source, b.window, b.groups), w)
+            })
+            .collect()
+    }
+
+    pub(super) fn append(&self, task: &Task, layer: Layer, code: Option<Code>) -> SpikingNode {
+        let decode = match code {
+            Some(code) => Decode {
+                channels: task.shape.c,
+                origin: (0..task.shape.c as u32).flat_map(|c| std::iter::repeat_n(c, code.population())).collect(),
+                gain: code.ramps.iter().flatten().map(|r| r.value).collect(),
+                base: code.base,
+            },
+            None if task.contrast.is_some() => contrast::decode(task.shape.c - 1),
+            None => Decode::plain(vec![1.0; task.shape.c]),
+        };
+        SpikingNode {
+            name: task.name.to_string(),
+            shape: Shape { c: decode.origin.len(), ..task.shape },
+            op: SpikingOp::Neurons(layer),
+            decode,
+            peak: u64::from(self.spiking.model.max_spikes),
+            constant: false,
+        }
+    }
+}
+
+fn with((source, window, groups): (usize, crate::network::Window, usize), weight: Weights) -> Synapses {
+    Synapses { source, window, groups, weight }
+}
