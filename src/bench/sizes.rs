@@ -62,7 +62,7 @@ impl Size {
                 n: 512,
                 rows: 32,
                 samples: 1024,
-                elements: 1 << 23,
+                elements: 1 << 24,
                 fma: (1 << 17, 8192),
                 copy: 1 << 24,
             },
