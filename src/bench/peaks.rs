@@ -8,12 +8,16 @@ use crate::compute::{Device, peak};
 use crate::convert::Watch;
 use crate::error::Result;
 
+/// How many times as many runs, and seconds, as for a kernel: all others are held to these.
+const PATIENCE: usize = 3;
+
 /// Runs both.
 ///
 /// # Errors
 /// A lost device, too little memory, an interrupt.
 pub fn peaks(dev: &Device, sizes: &Sizes, plan: &Plan, watch: &dyn Watch) -> Result<Peaks> {
     let (len, rounds) = sizes.fma;
+    let plan = &Plan { runs: PATIENCE * plan.runs, seconds: PATIENCE as f64 * plan.seconds };
     let mut y = dev.upload(&vec![1.0; len])?;
     let (fma, arithmetic) = measure(plan, watch, || {
         // Keeps all values at 1: nothing grows, and nothing becomes so small that it costs extra.

@@ -136,7 +136,8 @@ pub fn descent(n: usize, m: usize, moves: usize) -> Work {
 }
 
 /// One sweep of pair moves over m rows: seven operations for each partner and direction, and for each of the `moves` two
-/// columns of H, added to two rows.
+/// columns of H, added to two rows. The search counts in full, though the twin rules most of it out beforehand by bounds:
+/// its figures may lie beyond the peak.
 pub fn pairs(n: usize, m: usize, moves: usize) -> Work {
     Work::of(m * 7 * n * (n - 1) + 8 * n * moves, n * n + 5 * m * n)
 }

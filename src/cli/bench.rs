@@ -182,7 +182,7 @@ fn print(device: &Measured) {
         p.copy.clock.name()
     );
     if !device.kernels.is_empty() {
-        let header = ["kernel", "shape", "clock", "limit", "runs", "seconds", "GFLOP/s", "GB/s", "of peak"];
+        let header = ["kernel", "shape", "clock", "limit", "runs", "ms", "GFLOP/s", "GB/s", "of peak"];
         println!("{}\n", table::render(&header, &device.kernels.iter().map(kernel_row).collect::<Vec<_>>(), 4));
     }
     if !device.conversions.is_empty() {
@@ -219,7 +219,7 @@ fn kernel_row(k: &Kernel) -> Vec<String> {
         k.timing.clock.name().to_string(),
         limit.to_string(),
         k.timing.runs.to_string(),
-        format!("{:.3e}", k.timing.seconds),
+        format!("{:.3}", 1e3 * k.timing.seconds),
         format!("{:.2}", k.gflops),
         format!("{:.2}", k.gbps),
         table::percent(Some(k.percent_of_peak / 100.0)),
