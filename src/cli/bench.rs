@@ -241,7 +241,7 @@ fn conversion_row(c: &Conversion) -> Vec<String> {
         format!("{:.2}", s.targets),
         format!("{:.2}", s.simulate),
         format!("{:.2}", s.solve),
-        format!("{:.1}", c.images_per_second),
+        format!("{:.*}", if c.images_per_second < 10.0 { 3 } else { 1 }, c.images_per_second),
         c.peak_memory.host_bytes.map_or_else(|| "-".into(), mib),
         mib(c.peak_memory.device_bytes),
         format!("{:.2e}", c.mean_error.grid),
