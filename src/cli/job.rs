@@ -12,7 +12,7 @@ use crate::convert::{Images, Options};
 use crate::error::{Error, Result};
 use crate::network::{ChannelOrder, Dataset, Layout, Network, Preprocess};
 use crate::neuron::Model;
-use crate::spiking::STEPS;
+use crate::spiking::{STEPS, Schedule};
 
 /// All keys are optional here; `Job::resolve` says which are needed.
 #[derive(Debug, Clone, Default, clap::Args, Serialize, Deserialize)]
@@ -102,6 +102,11 @@ pub struct JobArgs {
     #[arg(long, value_name = "HOW", help_heading = "Fit")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub initial_potential: Option<String>,
+    /// Steps of input that a layer integrates before its first chance to fire, or auto: 1 where all layers run at once
+    /// and neurons neither leak nor rest, else 0. Latency grows by as much for each layer on the longest path [default: auto]
+    #[arg(long, value_name = "N|auto", help_heading = "Fit")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub settle: Option<String>,
     /// Currents to fit: response (where a unit is silent or saturated, any current that keeps its neuron so) or linear
     /// (the trained pre-activations everywhere) [default: linear]
     #[arg(long, value_name = "WHICH", help_heading = "Fit")]
@@ -186,6 +191,7 @@ impl JobArgs {
             schedule: self.schedule.or(below.schedule),
             response: self.response.or(below.response),
             initial_potential: self.initial_potential.or(below.initial_potential),
+            settle: self.settle.or(below.settle),
             targets: self.targets.or(below.targets),
             method: self.method.or(below.method),
             ridge: self.ridge.or(below.ridge),
@@ -211,6 +217,7 @@ impl JobArgs {
             schedule: text("streaming"),
             response: text("measured"),
             initial_potential: text("calibrated"),
+            settle: text("auto"),
             targets: text("linear"),
             method: text("auto"),
             ridge: Some(1e-2),
@@ -278,10 +285,13 @@ impl JobArgs {
         if !(2..=64).contains(&population) {
             return Err(Error::input("population", format!("{population} is outside 2..=64")));
         }
+        let schedule = word("schedule", given("schedule", &self.schedule)?, "streaming, layered")?;
+        let settle = settle(given("settle", &self.settle)?, schedule, &chip.neuron)?;
         Ok(Options {
             chip,
             steps,
-            schedule: word("schedule", given("schedule", &self.schedule)?, "streaming, layered")?,
+            schedule,
+            settle,
             response: word("response", given("response", &self.response)?, "measured, analytic")?,
             initial: word(
                 "initial_potential",
@@ -408,6 +418,25 @@ fn unknown(key: &str, value: &str, known: &str) -> Error {
 /// A value of an enum by its serde name.
 fn word<T: serde::de::DeserializeOwned>(key: &str, value: &str, known: &str) -> Result<T> {
     serde_json::from_value(serde_json::Value::String(value.to_string())).map_err(|_| unknown(key, value, known))
+}
+
+/// Steps that layers wait before they may fire.
+fn settle(text: &str, schedule: Schedule, neuron: &Model) -> Result<u32> {
+    let plain = !neuron.is_leaky() && neuron.refractory == 0;
+    if text == "auto" {
+        return Ok(u32::from(schedule == Schedule::Streaming && plain));
+    }
+    let steps: u32 = text.parse().map_err(|_| unknown("settle", text, "auto or a number of steps"))?;
+    if steps > 0 && schedule == Schedule::Layered {
+        return Err(Error::input("settle", "in the layered schedule every layer waits for all its input already"));
+    }
+    if steps > 0 && !plain {
+        return Err(Error::input("settle", "is for neurons that neither leak nor rest after a spike"));
+    }
+    if steps >= *STEPS.end() {
+        return Err(Error::input("settle", format!("{steps} is outside 0..{}", STEPS.end())));
+    }
+    Ok(steps)
 }
 
 /// The serde name of an enum's value.

@@ -72,6 +72,8 @@ pub struct Options {
     pub schedule: Schedule,
     pub response: Response,
     pub initial: Initial,
+    /// Steps of input that a layer of neurons integrates before its first chance to fire, if its input is uneven.
+    pub settle: u32,
     pub targets: Targets,
     pub method: Method,
     /// Ridge towards the trained weights, relative to the mean diagonal of H.

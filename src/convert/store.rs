@@ -18,6 +18,8 @@ impl Walk<'_> {
             && !self.spiking.model.is_leaky()
             && self.options.chip.weights.grid.as_ref().is_some_and(|g| g.regular().is_some());
         let rows = solved.bias.len();
+        let uneven = task.blocks.iter().any(|b| !self.spiking.nodes[b.source].constant);
+        let settle = if task.fires && uneven { self.options.settle } else { 0 };
         if !integer {
             let w: Vec<f64> = solved.solutions.iter().flat_map(|s| s.w.iter().copied()).collect();
             let state = State::Real {
@@ -27,7 +29,7 @@ impl Walk<'_> {
             let synapses =
                 self.synapses(task, rows, |row, column, shift| (w[row * n + column] * f64::from(1u32 << shift)) as f32);
             let synapses = synapses.into_iter().map(|(s, w)| with(s, Weights::Real(w))).collect();
-            return Ok(Layer { synapses, state, fires: task.fires, unit: vec![1.0; rows] });
+            return Ok(Layer { synapses, state, fires: task.fires, settle, unit: vec![1.0; rows] });
         }
         let mut codes: Vec<i32> = solved.solutions.iter().flat_map(|s| s.codes.iter().flatten().copied()).collect();
         let mut scale: Vec<f64> = solved.solutions.iter().flat_map(|s| s.scale.iter().copied()).collect();
@@ -58,7 +60,7 @@ impl Walk<'_> {
             .zip(&task.columns)
             .map(|((s, codes), c)| with(s, Weights::Codes { codes, shift: c.shift + units.fraction }))
             .collect();
-        Ok(Layer { synapses, state, fires: task.fires, unit: units.unit })
+        Ok(Layer { synapses, state, fires: task.fires, settle, unit: units.unit })
     }
 
     /// Splits rows of n columns into blocks; `value(row, column, shift)`.
