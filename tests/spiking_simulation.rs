@@ -7,7 +7,7 @@ mod naive;
 #[path = "common/spiking.rs"]
 mod spiking;
 
-use common::devices;
+use common::both;
 use naive::{each_synapse, naive};
 use spiking::{Recipe, images, network};
 use synfit::compute::Device;
@@ -49,7 +49,7 @@ fn check(recipe: &Recipe) -> (u64, u64) {
         .map(|n| if firing(n) { runs.iter().flat_map(|r| r.counts[n].iter().flatten()).sum::<i64>() as u64 } else { 0 })
         .collect();
     let operations: Vec<u64> = (0..net.nodes.len()).map(|n| runs.iter().map(|r| r.operations[n]).sum()).collect();
-    for dev in devices() {
+    for dev in both() {
         for (node, (steps, got)) in trains(dev, &net, &raw).into_iter().enumerate() {
             // One step stands for the first of all alike, or (layered) for the sum of all.
             let layered = net.schedule == Schedule::Layered;
@@ -156,7 +156,7 @@ fn real_synapses() {
         ][(seed % 3) as usize];
         let net = network(&Recipe { real: true, ..recipe(seed, model) });
         let raw = images(&net, BATCH, seed);
-        for dev in devices() {
+        for dev in both() {
             let trains = trains(dev, &net, &raw);
             for (node, (_, got)) in trains.iter().enumerate() {
                 let Some(layer) = net.nodes[node].firing() else { continue };

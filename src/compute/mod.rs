@@ -23,7 +23,7 @@ pub mod spikes;
 pub mod step;
 pub mod time;
 
-pub use adapters::{Choice, DeviceInfo, devices};
+pub use adapters::{Choice, DeviceInfo, Limits, devices};
 pub use buffer::{Buffer, Element};
 pub use device::Device;
 pub(crate) use patch::check_window;
