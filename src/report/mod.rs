@@ -108,6 +108,11 @@ pub struct PeakMemory {
 }
 
 impl PeakMemory {
+    /// Forgets what the process held before, so that `measure` tells what comes now, where the system can do that.
+    pub fn restart() {
+        memory::restart_host_peak();
+    }
+
     pub fn measure(dev: &Device) -> Self {
         Self { host_bytes: host_peak_bytes(), device_bytes: if dev.is_gpu() { dev.peak_bytes() } else { 0 } }
     }
