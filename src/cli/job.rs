@@ -103,7 +103,7 @@ pub struct JobArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub initial_potential: Option<String>,
     /// Currents to fit: response (where a unit is silent or saturated, any current that keeps its neuron so) or linear
-    /// (the trained pre-activations everywhere) [default: response]
+    /// (the trained pre-activations everywhere) [default: linear]
     #[arg(long, value_name = "WHICH", help_heading = "Fit")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub targets: Option<String>,
@@ -211,7 +211,7 @@ impl JobArgs {
             schedule: text("streaming"),
             response: text("measured"),
             initial_potential: text("calibrated"),
-            targets: text("response"),
+            targets: text("linear"),
             method: text("auto"),
             ridge: Some(1e-2),
             population: Some(4),

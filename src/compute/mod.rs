@@ -17,7 +17,7 @@ mod memory;
 mod patch;
 pub mod pool;
 pub mod response;
-mod simd;
+pub(crate) mod simd;
 pub mod solver;
 pub mod spikes;
 pub mod step;

@@ -3,6 +3,7 @@
 
 use super::walk::{Walk, runner};
 use super::{LayerRecord, Response};
+use crate::compute::simd::{sum_pairs, vectorized};
 use crate::error::{Error, Result};
 use crate::spiking::simulate::Output;
 use crate::spiking::{Responder, SpikingNode};
@@ -65,18 +66,18 @@ impl Tally {
         let area = node.shape.area();
         self.fired.resize(len, false);
         for (image, values) in totals.chunks_exact(len).zip(trained.chunks_exact(node.decode.channels * area)) {
-            for (fired, &n) in self.fired.iter_mut().zip(image) {
-                *fired |= n > 0.0;
-                self.spikes += f64::from(n);
-                self.saturated += f64::from(u8::from(n >= most));
-            }
             self.neurons += len as f64;
             let rates: Vec<f32> = image.iter().map(|&n| (f64::from(n) * rate) as f32).collect();
-            for (a, b) in node.decode.values(&rates, area).iter().zip(values) {
-                self.error += f64::from(a - b).powi(2);
-                self.sum += f64::from(*b);
-                self.squares += f64::from(*b).powi(2);
-            }
+            let decoded = node.decode.values(&rates, area);
+            vectorized(|| {
+                self.fired.iter_mut().zip(image).for_each(|(fired, &n)| *fired |= n > 0.0);
+                self.spikes += sum_pairs(image, image, |n, _| n);
+                let most = f64::from(most);
+                self.saturated += sum_pairs(image, image, |n, _| f64::from(u8::from(n >= most)));
+                self.error += sum_pairs(&decoded, values, |a, b| (a - b) * (a - b));
+                self.sum += sum_pairs(values, values, |v, _| v);
+                self.squares += sum_pairs(values, values, |v, _| v * v);
+            });
             self.values += values.len() as f64;
         }
     }

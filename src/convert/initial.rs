@@ -4,6 +4,7 @@
 
 use super::walk::{Walk, runner};
 use super::{Initial, Response};
+use crate::compute::simd::{sum_pairs, vectorized};
 use crate::error::{Error, Result};
 use crate::spiking::simulate::Runner;
 use crate::spiking::{Schedule, SpikingOp, State};
@@ -61,8 +62,12 @@ impl Walk<'_> {
                 for (plane, (n, wanted)) in both.enumerate().take(planes) {
                     let channel = plane % shape.c;
                     let (gain, base) = (decode.gain[channel] * rate, decode.base[channel]);
-                    let square = |(n, t): (&f32, &f32)| (base + gain * f64::from(*n) - f64::from(*t)).powi(2);
-                    errors[channel] += n.iter().zip(wanted).map(square).sum::<f64>();
+                    errors[channel] += vectorized(|| {
+                        sum_pairs(n, wanted, |n, t| {
+                            let error = base + gain * n - t;
+                            error * error
+                        })
+                    });
                 }
             }
         }

@@ -77,6 +77,11 @@ impl Decode {
 
     /// Values of one image, `channels x area`, from rates, `origin.len() x area`.
     pub fn values(&self, rates: &[f32], area: usize) -> Vec<f32> {
+        let plain = self.origin.iter().enumerate().all(|(i, &origin)| origin as usize == i);
+        if plain && self.origin.len() == self.channels {
+            let planes = rates.chunks_exact(area).zip(self.gain.iter().zip(&self.base));
+            return planes.flat_map(|(r, (g, b))| r.iter().map(move |&r| (b + g * f64::from(r)) as f32)).collect();
+        }
         let mut out: Vec<f64> = self.base.iter().flat_map(|&b| std::iter::repeat_n(b, area)).collect();
         for (i, plane) in rates.chunks_exact(area).enumerate() {
             let onto = match self.origin[i] {
