@@ -8,6 +8,8 @@ use super::kept::{self, Work};
 use super::output::OutputFolder;
 use super::progress::Progress;
 use super::table;
+use crate::chip::rules::verdict;
+use crate::chip::{Demand, fit_rules};
 use crate::compare::{check_labels, compare};
 use crate::compute::Device;
 use crate::convert;
@@ -82,6 +84,7 @@ pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])], keep: K
     let (_, calibration_source) = located.need()?;
     let choice = located.choice()?;
     let options = located.options(&network)?;
+    refuse_misfit(&network, &options)?;
     let decision = located.decision(&network)?;
     let calibration = located.calibration_images(&network)?;
     let test = located.test_images(&network)?;
@@ -141,6 +144,16 @@ pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])], keep: K
         checkpoint.remove()?;
     }
     Ok(report)
+}
+
+/// Before any work: the chip's constraints must be ones that a conversion keeps, and the network must fit it.
+fn refuse_misfit(network: &network::Network, options: &convert::Options) -> Result<()> {
+    fit_rules(&options.chip)?;
+    let demand = Demand::of(network, |a| convert::neurons_per_unit(a, options.population));
+    match verdict(&options.chip, &demand).first() {
+        Some(first) => Err(Error::input(format!("{} does not fit {}", network.name, options.chip.name), first)),
+        None => Ok(()),
+    }
 }
 
 /// The tables and the result line.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::chip::{Chip, Grid};
+use crate::chip::{Chip, Grid, ScaleOwner};
 use crate::compare::Decision;
 use crate::compute::Choice;
 use crate::convert::{Images, Options};
@@ -267,11 +267,11 @@ impl JobArgs {
         }
         match self.bits.as_deref() {
             None => {}
-            Some("none") => chip.weights.grid = None,
-            Some(bits) => chip.weights.grid = Some(bits.parse::<Grid>()?),
+            Some("none") => chip.replace_grid(None),
+            Some(bits) => chip.replace_grid(Some(bits.parse::<Grid>()?)),
         }
         if let Some(owner) = &self.bits_scale {
-            chip.weights.scale = word("bits-scale", owner, "layer, channel, neuron")?;
+            chip.weights.scale = word::<ScaleOwner>("bits-scale", owner, "layer, channel, neuron")?.into();
         }
         let steps = *given("steps", &self.steps)?;
         if !STEPS.contains(&steps) {

@@ -315,10 +315,10 @@ impl Walk<'_> {
     /// What the chip can hold, and how it is looked for.
     pub(super) fn spec(&self) -> Spec {
         Spec {
-            grid: self.options.chip.weights.grid.clone(),
-            owner: self.options.chip.weights.scale,
+            grid: self.rules.grid.clone(),
+            owner: self.rules.owner,
             scale_bits: SCALE_BITS,
-            power_of_two: self.options.chip.weights.scale_power_of_two,
+            power_of_two: self.rules.power_of_two,
             method: self.options.method,
             paths: PATHS,
             ..Spec::default()

@@ -16,7 +16,7 @@ impl Walk<'_> {
         let initial = self.spiking.model.initial_potential();
         let integer = solved.solutions.iter().all(|s| s.codes.is_some())
             && !self.spiking.model.is_leaky()
-            && self.options.chip.weights.grid.as_ref().is_some_and(|g| g.regular().is_some());
+            && self.rules.grid.as_ref().is_some_and(|g| g.regular().is_some());
         let rows = solved.bias.len();
         let uneven = task.blocks.iter().any(|b| !self.spiking.nodes[b.source].constant);
         let settle = if task.fires && uneven { self.options.settle } else { 0 };
@@ -34,7 +34,7 @@ impl Walk<'_> {
         let mut codes: Vec<i32> = solved.solutions.iter().flat_map(|s| s.codes.iter().flatten().copied()).collect();
         let mut scale: Vec<f64> = solved.solutions.iter().flat_map(|s| s.scale.iter().copied()).collect();
         if task.fires {
-            quantize::coarsen(&mut scale, &mut codes, self.options.chip.weights.scale_power_of_two, rules);
+            quantize::coarsen(&mut scale, &mut codes, self.rules.power_of_two, rules);
         }
         let peaks: Vec<u64> = task
             .blocks

@@ -6,6 +6,7 @@ use std::path::Path;
 use super::restore::Finished;
 use super::tape::{Tape, Tapes};
 use super::{Conversion, Images, LayerRecord, Options, Response, Watch, go_on, input_code, views};
+use crate::chip::{FitRules, fit_rules};
 use crate::compute::{Buffer, Device};
 use crate::error::{Error, Result};
 use crate::forward::NodeRunner;
@@ -18,6 +19,8 @@ pub(super) struct Walk<'a> {
     pub network: &'a Network,
     pub images: &'a Images,
     pub options: &'a Options,
+    /// The chip's constraints as the solver states them.
+    pub rules: FitRules,
     pub watch: &'a dyn Watch,
     pub spiking: SpikingNetwork,
     pub batches: Vec<Range<usize>>,
@@ -42,6 +45,7 @@ impl<'a> Walk<'a> {
         if options.schedule == Schedule::Layered && options.chip.neuron != crate::neuron::Model::IF {
             return Err(Error::input("schedule", "layered needs the integrate-and-fire neuron with soft reset (if)"));
         }
+        let rules = fit_rules(&options.chip)?;
         let batches = batches(dev, network, images.len(), options)?;
         let mut largest = 0f32;
         if !images.data.is_u8() {
@@ -77,6 +81,7 @@ impl<'a> Walk<'a> {
             network,
             images,
             options,
+            rules,
             watch,
             spiking,
             batches,
