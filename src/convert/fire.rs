@@ -72,12 +72,17 @@ impl Tally {
             }
             self.neurons += len as f64;
             let rates: Vec<f32> = image.iter().map(|&n| (f64::from(n) * rate) as f32).collect();
-            for (a, b) in node.decode.values(&rates, area).iter().zip(values) {
-                self.error += f64::from(a - b).powi(2);
-                self.sum += f64::from(*b);
-                self.squares += f64::from(*b).powi(2);
+            let decoded = node.decode.values(&rates, area);
+            let planes = decoded.chunks_exact(area).zip(values.chunks_exact(area)).enumerate();
+            // a channel that was pruned has no response
+            for (_, (decoded, values)) in planes.filter(|(c, _)| node.decode.has(*c)) {
+                for (a, b) in decoded.iter().zip(values) {
+                    self.error += f64::from(a - b).powi(2);
+                    self.sum += f64::from(*b);
+                    self.squares += f64::from(*b).powi(2);
+                }
+                self.values += area as f64;
             }
-            self.values += values.len() as f64;
         }
     }
 

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::path::Path;
 
+use super::prune::Plan;
 use super::restore::Finished;
 use super::tape::{Tape, Tapes};
 use super::{Conversion, Images, LayerRecord, Options, Response, Watch, go_on, input_code, views};
@@ -18,6 +19,8 @@ pub(super) struct Walk<'a> {
     pub network: &'a Network,
     pub images: &'a Images,
     pub options: &'a Options,
+    /// What stays of the layers, if not all of it.
+    pub plan: Option<Plan>,
     pub watch: &'a dyn Watch,
     pub spiking: SpikingNetwork,
     pub batches: Vec<Range<usize>>,
@@ -36,6 +39,7 @@ impl<'a> Walk<'a> {
         network: &'a Network,
         images: &'a Images,
         options: &'a Options,
+        plan: Option<Plan>,
         scratch: &Path,
         watch: &'a dyn Watch,
     ) -> Result<Self> {
@@ -77,6 +81,7 @@ impl<'a> Walk<'a> {
             network,
             images,
             options,
+            plan,
             watch,
             spiking,
             batches,

@@ -75,6 +75,11 @@ impl Decode {
         Self { channels, origin: (0..channels as u32).collect(), gain, base: vec![0.0; channels] }
     }
 
+    /// Whether some spiking channel stands for the ANN channel.
+    pub fn has(&self, channel: usize) -> bool {
+        self.origin.iter().any(|&o| o == channel as u32 || o == Self::ALL)
+    }
+
     /// Values of one image, `channels x area`, from rates, `origin.len() x area`.
     pub fn values(&self, rates: &[f32], area: usize) -> Vec<f32> {
         let mut out: Vec<f64> = self.base.iter().flat_map(|&b| std::iter::repeat_n(b, area)).collect();
