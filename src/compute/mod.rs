@@ -19,13 +19,13 @@ mod patch;
 pub mod peak;
 pub mod pool;
 pub mod response;
-mod simd;
+pub(crate) mod simd;
 pub mod solver;
 pub mod spikes;
 pub mod step;
 pub mod time;
 
-pub use adapters::{Choice, DeviceInfo, devices};
+pub use adapters::{Choice, DeviceInfo, Limits, devices};
 pub use buffer::{Buffer, Element};
 pub use clock::Elapsed;
 pub use device::Device;
