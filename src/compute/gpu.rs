@@ -22,6 +22,8 @@ const SHARED: &[(&str, &str)] = &[
     ("shared/scalar", include_str!("../../shaders/shared/scalar.wgsl")),
     ("shared/index", include_str!("../../shaders/shared/index.wgsl")),
     ("shared/window", include_str!("../../shaders/shared/window.wgsl")),
+    ("shared/patches", include_str!("../../shaders/shared/patches.wgsl")),
+    ("shared/gram", include_str!("../../shaders/shared/gram.wgsl")),
     ("shared/levels", include_str!("../../shaders/shared/levels.wgsl")),
     ("shared/product", include_str!("../../shaders/shared/product.wgsl")),
 ];

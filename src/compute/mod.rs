@@ -21,6 +21,7 @@ pub(crate) mod simd;
 pub mod solver;
 pub mod spikes;
 pub mod step;
+mod tiles;
 pub mod time;
 
 pub use adapters::{Choice, DeviceInfo, Limits, devices};
@@ -28,3 +29,4 @@ pub use buffer::{Buffer, Element};
 pub use device::Device;
 pub(crate) use patch::check_window;
 pub(crate) use simd::vectorized;
+pub use tiles::{Tile, Tiles};

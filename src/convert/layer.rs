@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::fit::{self, Objectives, Problem, Solution, Spec, Status};
 use crate::network::{Activation, Block, Op, Shape};
 use crate::spiking::simulate::Runner;
-use crate::spiking::{Schedule, SpikingNode};
+use crate::spiking::{Schedule, SpikingNode, SpikingOp};
 
 /// Of a scale, which becomes a threshold: the error that this adds is below 1e-8 of the targets' square, and no device's
 /// rounding moves it.
@@ -248,7 +248,18 @@ impl Walk<'_> {
             let source = &self.spiking.nodes[b.source];
             source.peak.saturating_mul(if once && source.constant { 1 } else { u64::from(self.spiking.steps) })
         };
-        Ok(moments.integers(task.blocks.iter().map(total).max().unwrap_or(1)))
+        let largest = task.blocks.iter().map(total).max().unwrap_or(1);
+        let spikes = task.blocks.iter().all(|b| self.fires(b.source));
+        Ok(if spikes { moments.counts(largest) } else { moments.integers(largest) })
+    }
+
+    /// Whether a node's counts are all of spikes, none of the input, which may be negative.
+    fn fires(&self, node: usize) -> bool {
+        match &self.spiking.nodes[node].op {
+            SpikingOp::Input => false,
+            SpikingOp::Neurons(_) => true,
+            _ => self.spiking.nodes[node].sources().into_iter().all(|source| self.fires(source)),
+        }
     }
 
     /// The trained weights as they act on the totals.
