@@ -22,7 +22,7 @@ const WIDE: (i32, i32) = (-i32::MAX, i32::MAX);
 
 fn recipe(seed: u64, model: Model) -> Recipe {
     let steps = [1, 2, 5, 8, 13][(seed % 5) as usize];
-    Recipe { seed, model, schedule: Schedule::Streaming, steps, potential: WIDE, real: false }
+    Recipe { seed, model, schedule: Schedule::Streaming, steps, potential: WIDE, settle: 0, real: false }
 }
 
 /// All nodes' trains `[steps][images][shape]` on `dev`, node by node; none for a readout.
@@ -122,6 +122,15 @@ fn clipped_potentials() {
     check_all((300..300 + NETWORKS).map(|s| Recipe {
         potential: (-40, 60),
         ..recipe(s, Model { max_spikes: 1 + (s % 3) as u32, strict: s % 2 == 0, ..Model::IF })
+    }));
+}
+
+#[test]
+fn settling() {
+    check_all((600..600 + NETWORKS).map(|s| Recipe {
+        settle: 1 + (s % 9) as u32,
+        potential: if s % 3 == 0 { (-40, 60) } else { WIDE },
+        ..recipe(s, Model { max_spikes: 1 + (s % 2) as u32, strict: s % 4 < 2, ..Model::IF })
     }));
 }
 

@@ -1,11 +1,15 @@
-//! A chip's description: what its synapses, neurons and states can hold. One TOML file a chip; the built-in ones are
-//! configs/chips/*.toml. A field that a file leaves out means "no limit".
+//! A chip's description: what its synapses, neurons, states and cores can hold. One TOML file a chip; the built-in ones
+//! are configs/chips/*.toml, with the source of every table. A field that a file leaves out means "no limit"; one that it
+//! calls "unknown" means that nobody could say.
 
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Grid, ScaleOwner};
+use super::capacity::{self, ArrayLimits, ChipLimits, CoreLimits, Energy, LayerLimits};
+use super::file::{ChipFile, Origin};
+use super::weights::{WeightRules, Wrong};
+use super::{Grid, SignOwner};
 use crate::error::{Error, Result};
 use crate::neuron::Model;
 
@@ -15,29 +19,50 @@ pub struct Chip {
     pub name: String,
     #[serde(default)]
     pub description: String,
-    /// Where the figures come from.
-    #[serde(default)]
-    pub source: String,
     #[serde(default)]
     pub weights: WeightRules,
+    /// The setting of the chip's neuron that a conversion uses.
     pub neuron: Model,
+    /// What of the chip's own neuron that setting leaves out, or cannot.
+    #[serde(default)]
+    pub dynamics: Dynamics,
     #[serde(default)]
     pub state: StateRules,
     #[serde(default)]
-    pub capacity: Capacity,
+    pub core: CoreLimits,
+    #[serde(default)]
+    pub layer: LayerLimits,
+    #[serde(default)]
+    pub array: ArrayLimits,
+    #[serde(default)]
+    pub chip: ChipLimits,
+    #[serde(default)]
+    pub energy: Energy,
+    /// Where the tables come from, and what is unknown; not a table of the file.
+    #[serde(skip)]
+    pub origins: Vec<Origin>,
 }
 
+/// The chip's own neuron, in words and kinds.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct WeightRules {
-    /// None: real-valued synapses.
-    #[serde(default)]
-    pub grid: Option<Grid>,
-    #[serde(default)]
-    pub scale: ScaleOwner,
-    /// Scales, in thresholds, are powers of two: codes are shifted, and thresholds cannot make up for it.
-    #[serde(default)]
-    pub scale_power_of_two: bool,
+#[serde(deny_unknown_fields, default)]
+pub struct Dynamics {
+    /// What the neuron is called.
+    pub model: String,
+    /// How the potential leaks when the leak is set as weak as it goes.
+    pub leak: Leak,
+    /// What of the chip a conversion does not imitate (noise, say): said in every report.
+    pub not_simulated: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Leak {
+    /// It can be switched off.
+    #[default]
+    None,
+    /// v <- v - (v >> dash), by at least 1: it never stops.
+    Shift,
 }
 
 /// Widths of a neuron's integers, sign included for potential and bias.
@@ -45,40 +70,75 @@ pub struct WeightRules {
 #[serde(deny_unknown_fields, default)]
 pub struct StateRules {
     pub potential_bits: u32,
+    /// The potential does not fall below zero.
+    pub potential_unsigned: bool,
     pub threshold_bits: u32,
+    /// Who owns a threshold that is chosen apart from the weights' scale. None: it follows the scale, whose owner it has.
+    pub threshold: Option<ThresholdOwner>,
     pub bias_bits: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ThresholdOwner {
+    Neuron,
+    /// Two neurons share one.
+    Pair,
+    Layer,
+    Core,
 }
 
 impl Default for StateRules {
     fn default() -> Self {
-        Self { potential_bits: 32, threshold_bits: 31, bias_bits: 32 }
+        Self { potential_bits: 32, potential_unsigned: false, threshold_bits: 31, threshold: None, bias_bits: 32 }
     }
 }
 
-/// Most of each that the chip holds.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Capacity {
-    pub neurons: Option<u64>,
-    pub synapses: Option<u64>,
-    /// Presynaptic neurons of one neuron.
-    pub fan_in: Option<u64>,
+macro_rules! built_in {
+    ($($name:literal),+ $(,)?) => {
+        &[$(($name, include_str!(concat!("../../configs/chips/", $name, ".toml")))),+]
+    };
 }
 
-const BUILT_IN: &[(&str, &str)] = &[
-    ("generic8", include_str!("../../configs/chips/generic8.toml")),
-    ("lif8", include_str!("../../configs/chips/lif8.toml")),
-    ("float", include_str!("../../configs/chips/float.toml")),
+const BUILT_IN: &[(&str, &str)] = built_in![
+    "generic8",
+    "lif8",
+    "float",
+    "digital",
+    "analog",
+    "loihi1",
+    "loihi2",
+    "truenorth",
+    "spinnaker1",
+    "spinnaker2",
+    "brainscales2",
+    "dynapse2",
+    "speck",
+    "xylo-audio2",
+    "xylo-audio3",
+    "xylo-imu",
+    "akida1000",
+    "odin",
+    "reckon",
+    "rram",
 ];
 
 impl Chip {
     /// A built-in chip by name, or a file.
     ///
     /// # Errors
-    /// Unknown name, unreadable file, unknown or impossible field: all name the chip or file and the field.
+    /// Unknown name, unreadable file, unknown or impossible field: all name the chip or file, the line and the field.
     pub fn load(name_or_file: &str) -> Result<Chip> {
+        Self::parse(name_or_file, &Self::text(name_or_file)?)
+    }
+
+    /// The description as it is written, with its comments and sources.
+    ///
+    /// # Errors
+    /// Input: unknown name, unreadable file.
+    pub fn text(name_or_file: &str) -> Result<String> {
         if let Some((_, text)) = BUILT_IN.iter().find(|(name, _)| *name == name_or_file) {
-            return Self::parse(name_or_file, text);
+            return Ok((*text).to_string());
         }
         let path = Path::new(name_or_file);
         if !path.exists() {
@@ -88,8 +148,7 @@ impl Chip {
                 format!("no such file, and no built-in chip of that name (there are: {})", known.join(", ")),
             ));
         }
-        let text = std::fs::read_to_string(path).map_err(|e| Error::input(name_or_file, e.to_string()))?;
-        Self::parse(name_or_file, &text)
+        std::fs::read_to_string(path).map_err(|e| Error::input(name_or_file, e.to_string()))
     }
 
     /// Names of the built-in chips, the default one first.
@@ -97,37 +156,61 @@ impl Chip {
         BUILT_IN.iter().map(|(name, _)| *name)
     }
 
-    fn parse(file: &str, text: &str) -> Result<Chip> {
-        let chip: Chip = toml::from_str(text).map_err(|e| Error::input(file, one_line(&e)))?;
-        chip.check().map_err(|e| e.within(file))?;
+    /// # Errors
+    /// Input: names `file`, the line and the field.
+    pub fn parse(file: &str, text: &str) -> Result<Chip> {
+        let parsed = ChipFile::parse(file, text)?;
+        let mut chip: Chip = parsed.read()?;
+        chip.check().map_err(|(field, why)| parsed.wrong(field, why))?;
+        chip.neuron.validate().map_err(|e| parsed.wrong("neuron", format!("{}: {}", e.subject, e.message)))?;
+        chip.origins = parsed.origins;
         Ok(chip)
     }
 
-    fn check(&self) -> Result<()> {
-        self.neuron.validate()?;
-        if let Some(grid) = &self.weights.grid {
-            grid.check().map_err(|e| e.within("weights.grid"))?;
-        }
+    fn check(&self) -> std::result::Result<(), Wrong> {
+        self.weights.check()?;
+        capacity::check(&self.core, &self.layer, &self.array)?;
         for (field, bits) in [
             ("state.potential_bits", self.state.potential_bits),
             ("state.threshold_bits", self.state.threshold_bits),
             ("state.bias_bits", self.state.bias_bits),
         ] {
             if !(4..=32).contains(&bits) {
-                return Err(Error::input(field, format!("{bits} is outside 4..=32")));
+                return Err((field, format!("{bits} is outside 4..=32")));
             }
         }
         Ok(())
     }
 
+    /// Another grid instead of what the chip's weights can hold: signed ones have signs of their own.
+    pub fn replace_grid(&mut self, grid: Option<Grid>) {
+        let unsigned = grid.as_ref().is_some_and(Grid::is_unsigned);
+        let sign = if unsigned { self.weights.sign } else { SignOwner::Weight };
+        let kept = std::mem::take(&mut self.weights);
+        self.weights =
+            WeightRules { grid, sign, range: None, palette: None, subset_sum: None, conductance: None, ..kept };
+        for origin in self.origins.iter_mut().filter(|o| o.table == "weights") {
+            origin.unknown.retain(|field| field != "grid");
+        }
+    }
+
     /// Lowest and highest potential in the neuron's integer units.
     pub fn potential(&self) -> (i32, i32) {
         let top = (1i64 << (self.state.potential_bits - 1)) - 1;
-        (-top as i32, top as i32)
+        match self.state.potential_unsigned {
+            true => (0, ((1i64 << self.state.potential_bits.min(31)) - 1) as i32),
+            false => (-top as i32, top as i32),
+        }
     }
-}
 
-/// A TOML error in one line: where and what.
-fn one_line(e: &toml::de::Error) -> String {
-    e.to_string().lines().map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join(" ")
+    /// Fields that the file calls unknown, `table.field`.
+    pub fn unknown(&self) -> impl Iterator<Item = String> + '_ {
+        self.origins.iter().flat_map(|o| {
+            o.unknown.iter().map(|f| if o.table.is_empty() { f.clone() } else { format!("{}.{f}", o.table) })
+        })
+    }
+
+    pub fn is_unknown(&self, field: &str) -> bool {
+        self.unknown().any(|f| f == field)
+    }
 }

@@ -8,6 +8,8 @@ use super::kept::{self, Work};
 use super::output::OutputFolder;
 use super::progress::Progress;
 use super::table;
+use crate::chip::rules::verdict;
+use crate::chip::{Demand, fit_rules};
 use crate::compare::{check_labels, compare};
 use crate::compute::Device;
 use crate::convert;
@@ -82,6 +84,7 @@ pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])], keep: K
     let (_, calibration_source) = located.need()?;
     let choice = located.choice()?;
     let options = located.options(&network)?;
+    refuse_misfit(&network, &options)?;
     let decision = located.decision(&network)?;
     let calibration = located.calibration_images(&network)?;
     let test = located.test_images(&network)?;
@@ -118,6 +121,8 @@ pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])], keep: K
         network: network.name.clone(),
         chip: options.chip.name.clone(),
         steps: options.steps,
+        schedule: options.schedule,
+        latency: spiking.latency(),
         seed: options.seed,
         neurons: spiking.neurons(),
         synapses: spiking.synapses(),
@@ -139,6 +144,16 @@ pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])], keep: K
         checkpoint.remove()?;
     }
     Ok(report)
+}
+
+/// Before any work: the chip's constraints must be ones that a conversion keeps, and the network must fit it.
+fn refuse_misfit(network: &network::Network, options: &convert::Options) -> Result<()> {
+    fit_rules(&options.chip)?;
+    let demand = Demand::of(network, |a| convert::neurons_per_unit(a, options.population));
+    match verdict(&options.chip, &demand).first() {
+        Some(first) => Err(Error::input(format!("{} does not fit {}", network.name, options.chip.name), first)),
+        None => Ok(()),
+    }
 }
 
 /// The tables and the result line.
@@ -181,7 +196,10 @@ pub fn print(report: &Report, out: &Path, json: bool) -> Result<()> {
 /// The result in a few words.
 fn summary(report: &Report) -> String {
     let test = &report.test;
-    let mut parts = vec![format!("{} on {} at T = {}: ", report.network, report.chip, report.steps)];
+    let mut parts = vec![format!(
+        "{} on {} at T = {} (result after {} steps): ",
+        report.network, report.chip, report.steps, report.latency
+    )];
     if let (Some(ann), Some(snn)) = (test.ann_accuracy, test.snn_accuracy) {
         parts.push(format!("ANN accuracy {:.2} %, SNN accuracy {:.2} %, ", 100.0 * ann, 100.0 * snn));
     }

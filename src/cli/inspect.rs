@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::table;
-use crate::chip::Chip;
+use crate::chip::rules::{Verdict, verdict};
+use crate::chip::{Chip, Demand, fit_rules};
 use crate::convert::neurons_per_unit;
 use crate::error::{Error, Result};
 use crate::network::{self, Network, Op};
@@ -50,8 +51,10 @@ struct Inspection {
     neurons: u64,
     weights: u64,
     macs: u64,
-    /// What the chip cannot hold, in words; empty if it fits.
-    misfits: Vec<String>,
+    /// Where the layers lie, and what the chip cannot hold.
+    verdict: Verdict,
+    /// What of the chip's constraints a conversion cannot keep yet; null if it keeps all.
+    not_convertible: Option<String>,
 }
 
 pub fn run(args: &Args) -> Result<()> {
@@ -63,22 +66,7 @@ pub fn run(args: &Args) -> Result<()> {
         println!("{text}");
         return Ok(());
     }
-    let rows: Vec<Vec<String>> = found
-        .layers
-        .iter()
-        .map(|l| {
-            vec![
-                l.name.clone(),
-                l.kind.clone(),
-                format!("{}x{}x{}", l.shape[0], l.shape[1], l.shape[2]),
-                l.fan_in.to_string(),
-                table::grouped(l.neurons as f64),
-                table::grouped(l.weights as f64),
-                table::grouped(l.macs as f64),
-            ]
-        })
-        .collect();
-    println!("{}\n", table::render(&["layer", "kind", "shape", "fan-in", "neurons", "weights", "macs"], &rows, 2));
+    println!("{}\n", layer_table(&found));
     println!(
         "{}: input {}, output {}, {} neurons, {} weights, {} multiply-accumulates",
         found.model,
@@ -88,65 +76,112 @@ pub fn run(args: &Args) -> Result<()> {
         table::grouped(found.weights as f64),
         table::grouped(found.macs as f64)
     );
-    match found.misfits.as_slice() {
-        [] => println!("maps to {}", found.chip),
-        misfits => misfits.iter().for_each(|m| println!("does not fit {}: {m}", found.chip)),
+    for placed in &found.verdict.placement.layers {
+        if let Some(split) = &placed.split {
+            println!("split: {}: {split}", placed.layer);
+        }
     }
+    print_verdict(&found);
     Ok(())
 }
 
-fn inspect(network: &Network, chip: &Chip, population: usize) -> Inspection {
-    // Spiking channels per ANN channel: consumers of a population see all of its neurons.
-    let mut grown: Vec<u64> = Vec::new();
-    let mut layers = Vec::new();
-    for (i, node) in network.nodes.iter().enumerate() {
-        let of_source = node.sources().first().map_or(1, |&s| grown[s]);
-        let shape = [node.shape.c, node.shape.h, node.shape.w];
-        let (kind, fan_in, neurons, weights, macs, factor) = match &node.op {
-            Op::Neurons { blocks, activation, .. } => {
-                let readout = i == network.output && *activation == network::Activation::Linear;
-                let factor = if readout { 1 } else { neurons_per_unit(*activation, population) };
-                let per_row = |b: &network::Block| (b.weight.len() / node.shape.c) as u64 * grown[b.source];
-                let fan_in: u64 = blocks.iter().map(per_row).sum();
-                let weights = fan_in * node.shape.c as u64 * factor;
-                let kind = if readout { "readout".to_string() } else { format!("{activation:?}") };
-                let kind = kind.split([' ', '{']).next().unwrap_or("").to_lowercase();
-                let neurons = if readout { 0 } else { node.shape.len() as u64 * factor };
-                let macs = blocks.iter().map(|b| b.weight.len() as u64 * node.shape.area() as u64).sum();
-                (kind, fan_in, neurons, weights, macs, factor)
-            }
-            Op::Input => ("input".into(), 0, 0, 0, 0, 1),
-            Op::AveragePool { window, .. } => ("average pool".into(), window.taps() as u64, 0, 0, 0, of_source),
-            Op::MaxPool { window, .. } => ("max pool".into(), window.taps() as u64, 0, 0, 0, of_source),
-            Op::Concat { .. } => ("concat".into(), 0, 0, 0, 0, of_source),
-            Op::Gather { .. } => ("rearrange".into(), 0, 0, 0, 0, of_source),
-        };
-        grown.push(factor);
-        layers.push(Line { name: node.name.clone(), kind, shape, fan_in, neurons, weights, macs });
+fn print_verdict(found: &Inspection) {
+    let Verdict { findings, placement, cores, unknown, .. } = &found.verdict;
+    let taken = match (placement.cores, cores) {
+        (0, _) => String::new(),
+        (n, Some(there)) => {
+            format!(": {n} of {there} cores ({})", table::percent(Some(n as f64 / *there as f64)))
+        }
+        (n, None) => format!(": {n} cores or arrays"),
+    };
+    let placed_all = placement.unplaced.is_empty();
+    match findings.as_slice() {
+        [] => println!("fits: maps to {}{taken}", found.chip),
+        [first, others @ ..] => {
+            println!("does not fit {}{}", found.chip, if placed_all { taken } else { String::new() });
+            println!("first to change: {}", first.message);
+            others.iter().for_each(|f| println!("then: {}", f.message));
+        }
     }
-    let neurons = layers.iter().map(|l| l.neurons).sum();
-    let weights = layers.iter().map(|l| l.weights).sum();
-    let mut misfits = Vec::new();
-    let mut limit = |what: String, need: u64, most: Option<u64>| {
-        if let Some(most) = most.filter(|&m| need > m) {
-            misfits.push(format!("{what}: {need} needed, {most} there"));
+    if !unknown.is_empty() {
+        println!("unknown, so not checked: {}", unknown.join(", "));
+    }
+    if let Some(why) = &found.not_convertible {
+        println!("cannot be converted yet: {why}");
+    }
+}
+
+/// The layers, with where they lie if the chip has cores.
+fn layer_table(found: &Inspection) -> String {
+    let placed = &found.verdict.placement.layers;
+    let mut header = vec!["layer", "kind", "shape", "fan-in", "neurons", "weights", "macs"];
+    let limited = placed.iter().any(|p| !p.limit.is_empty()) || !found.verdict.placement.unplaced.is_empty();
+    if limited {
+        header.extend(["cores", "fullest", "of its"]);
+    }
+    let row = |l: &Line| {
+        let mut row = vec![
+            l.name.clone(),
+            l.kind.clone(),
+            format!("{}x{}x{}", l.shape[0], l.shape[1], l.shape[2]),
+            l.fan_in.to_string(),
+            table::grouped(l.neurons as f64),
+            table::grouped(l.weights as f64),
+            table::grouped(l.macs as f64),
+        ];
+        if limited {
+            let here = placed.iter().find(|p| p.layer == l.name);
+            row.push(here.map_or_else(|| "-".into(), |p| p.cores.to_string()));
+            row.push(table::percent(here.map(|p| p.fullest)));
+            row.push(here.map_or_else(String::new, |p| p.limit.clone()));
+        }
+        row
+    };
+    table::render(&header, &found.layers.iter().map(row).collect::<Vec<_>>(), 2)
+}
+
+fn inspect(network: &Network, chip: &Chip, population: usize) -> Inspection {
+    let demand = Demand::of(network, |activation| neurons_per_unit(activation, population));
+    let line = |(i, node): (usize, &network::Node)| {
+        let line = Line {
+            name: node.name.clone(),
+            kind: String::new(),
+            shape: [node.shape.c, node.shape.h, node.shape.w],
+            fan_in: 0,
+            neurons: 0,
+            weights: 0,
+            macs: 0,
+        };
+        match (&node.op, demand.layer(i)) {
+            (_, Some(layer)) => Line {
+                kind: layer.kind.clone(),
+                fan_in: layer.fan_in,
+                neurons: if layer.fires { layer.units() } else { 0 },
+                weights: layer.weights,
+                macs: layer.macs,
+                ..line
+            },
+            (Op::AveragePool { window, .. }, _) => {
+                Line { kind: "average pool".into(), fan_in: window.taps() as u64, ..line }
+            }
+            (Op::MaxPool { window, .. }, _) => Line { kind: "max pool".into(), fan_in: window.taps() as u64, ..line },
+            (Op::Concat { .. }, _) => Line { kind: "concat".into(), ..line },
+            (Op::Gather { .. }, _) => Line { kind: "rearrange".into(), ..line },
+            (Op::Input | Op::Neurons { .. }, _) => Line { kind: "input".into(), ..line },
         }
     };
-    limit("neurons".into(), neurons, chip.capacity.neurons);
-    limit("synapses".into(), weights, chip.capacity.synapses);
-    for l in layers.iter().filter(|l| l.weights > 0) {
-        limit(format!("fan-in of {}", l.name), l.fan_in, chip.capacity.fan_in);
-    }
+    let layers: Vec<Line> = network.nodes.iter().enumerate().map(line).collect();
     let dims = |s: network::Shape| [s.c, s.h, s.w];
     Inspection {
         model: network.name.clone(),
         input: dims(network.input_shape()),
         output: dims(network.output_shape()),
         chip: chip.name.clone(),
+        neurons: layers.iter().map(|l| l.neurons).sum(),
+        weights: layers.iter().map(|l| l.weights).sum(),
         macs: layers.iter().map(|l| l.macs).sum(),
         layers,
-        neurons,
-        weights,
-        misfits,
+        verdict: verdict(chip, &demand),
+        not_convertible: fit_rules(chip).err().map(|e| e.message),
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::adapters::{self, Choice, DeviceInfo, Limits};
 use super::buffer::{Buffer, Element, Store};
+use super::clock::Clock;
 use super::gpu::{Bind, Dispatch, Gpu, Shader};
 use super::memory::{Memory, Share};
 use super::tiles::Tiles;
@@ -43,7 +44,11 @@ impl Device {
         let Some(adapter) = adapters::choose(choice)? else { return Ok(Self::cpu()) };
         let wanted = adapters::limits(&adapter, limits);
         let info = adapters::describe(&adapter, wanted.max_storage_buffer_binding_size);
-        Ok(Self::of(info, Some(Arc::new(Gpu::open(&adapter, wanted)?)), Tiles::default()))
+        let features = match limits {
+            Limits::Default => wgpu::Features::empty(),
+            _ => Clock::features(&adapter),
+        };
+        Ok(Self::of(info, Some(Arc::new(Gpu::open(&adapter, wanted, features)?)), Tiles::default()))
     }
 
     /// The plain Rust path on all cores; always there.

@@ -16,8 +16,10 @@ impl Walk<'_> {
         let initial = self.spiking.model.initial_potential();
         let integer = solved.solutions.iter().all(|s| s.codes.is_some())
             && !self.spiking.model.is_leaky()
-            && self.options.chip.weights.grid.as_ref().is_some_and(|g| g.regular().is_some());
+            && self.rules.grid.as_ref().is_some_and(|g| g.regular().is_some());
         let rows = solved.bias.len();
+        let uneven = task.blocks.iter().any(|b| !self.spiking.nodes[b.source].constant);
+        let settle = if task.fires && uneven { self.options.settle } else { 0 };
         if !integer {
             let w: Vec<f64> = solved.solutions.iter().flat_map(|s| s.w.iter().copied()).collect();
             let state = State::Real {
@@ -27,12 +29,12 @@ impl Walk<'_> {
             let synapses =
                 self.synapses(task, rows, |row, column, shift| (w[row * n + column] * f64::from(1u32 << shift)) as f32);
             let synapses = synapses.into_iter().map(|(s, w)| with(s, Weights::Real(w))).collect();
-            return Ok(Layer { synapses, state, fires: task.fires, unit: vec![1.0; rows] });
+            return Ok(Layer { synapses, state, fires: task.fires, settle, unit: vec![1.0; rows] });
         }
         let mut codes: Vec<i32> = solved.solutions.iter().flat_map(|s| s.codes.iter().flatten().copied()).collect();
         let mut scale: Vec<f64> = solved.solutions.iter().flat_map(|s| s.scale.iter().copied()).collect();
         if task.fires {
-            quantize::coarsen(&mut scale, &mut codes, self.options.chip.weights.scale_power_of_two, rules);
+            quantize::coarsen(&mut scale, &mut codes, self.rules.power_of_two, rules);
         }
         let peaks: Vec<u64> = task
             .blocks
@@ -58,7 +60,7 @@ impl Walk<'_> {
             .zip(&task.columns)
             .map(|((s, codes), c)| with(s, Weights::Codes { codes, shift: c.shift + units.fraction }))
             .collect();
-        Ok(Layer { synapses, state, fires: task.fires, unit: units.unit })
+        Ok(Layer { synapses, state, fires: task.fires, settle, unit: units.unit })
     }
 
     /// Splits rows of n columns into blocks; `value(row, column, shift)`.
@@ -87,12 +89,18 @@ impl Walk<'_> {
 
     pub(super) fn append(&self, task: &Task, layer: Layer, code: Option<Code>) -> SpikingNode {
         let decode = match code {
-            Some(code) => Decode {
-                channels: task.shape.c,
-                origin: (0..task.shape.c as u32).flat_map(|c| std::iter::repeat_n(c, code.population())).collect(),
-                gain: code.ramps.iter().flatten().map(|r| r.value).collect(),
-                base: code.base,
-            },
+            Some(code) => {
+                let decode = Decode {
+                    channels: task.shape.c,
+                    origin: (0..task.shape.c as u32).flat_map(|c| std::iter::repeat_n(c, code.population())).collect(),
+                    gain: code.ramps.iter().flatten().map(|r| r.value).collect(),
+                    base: code.base,
+                };
+                match task.picked {
+                    Some(picked) => picked.decode(decode),
+                    None => decode,
+                }
+            }
             None if task.contrast.is_some() => contrast::decode(task.shape.c - 1),
             None => Decode::plain(vec![1.0; task.shape.c]),
         };

@@ -3,9 +3,11 @@
 use std::ops::Range;
 use std::path::Path;
 
+use super::prune::Plan;
 use super::restore::Finished;
 use super::tape::{Tape, Tapes};
 use super::{Conversion, Images, LayerRecord, Options, Response, Watch, go_on, input_code, views};
+use crate::chip::{FitRules, fit_rules};
 use crate::compute::{Buffer, Device};
 use crate::error::{Error, Result};
 use crate::forward::NodeRunner;
@@ -18,6 +20,10 @@ pub(super) struct Walk<'a> {
     pub network: &'a Network,
     pub images: &'a Images,
     pub options: &'a Options,
+    /// The chip's constraints as the solver states them.
+    pub rules: FitRules,
+    /// What stays of the layers, if not all of it.
+    pub plan: Option<Plan>,
     pub watch: &'a dyn Watch,
     pub spiking: SpikingNetwork,
     pub batches: Vec<Range<usize>>,
@@ -36,12 +42,14 @@ impl<'a> Walk<'a> {
         network: &'a Network,
         images: &'a Images,
         options: &'a Options,
+        plan: Option<Plan>,
         scratch: &Path,
         watch: &'a dyn Watch,
     ) -> Result<Self> {
         if options.schedule == Schedule::Layered && options.chip.neuron != crate::neuron::Model::IF {
             return Err(Error::input("schedule", "layered needs the integrate-and-fire neuron with soft reset (if)"));
         }
+        let rules = fit_rules(&options.chip)?;
         let batches = batches(dev, network, images.len(), options)?;
         let mut largest = 0f32;
         if !images.data.is_u8() {
@@ -77,6 +85,8 @@ impl<'a> Walk<'a> {
             network,
             images,
             options,
+            rules,
+            plan,
             watch,
             spiking,
             batches,

@@ -1,0 +1,63 @@
+//! What a conversion fits for a chip: its constraint kinds as the solver states them, or which of them it cannot yet.
+
+use super::weights::Owner;
+use super::{Chip, Grid, Leak, ScaleOwner, Shared, SignOwner, ThresholdOwner};
+use crate::error::{Error, Result};
+
+/// The constraints of a layer problem.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FitRules {
+    /// Of signed weights; magnitudes where the source owns the sign. None: real-valued.
+    pub grid: Option<Grid>,
+    pub range: Option<[f64; 2]>,
+    /// All weights of one source neuron have one sign.
+    pub sign_of_source: bool,
+    /// Who owns the number of thresholds that a code is worth: a scale that its neurons do not own is still theirs where
+    /// they own their thresholds.
+    pub owner: ScaleOwner,
+    pub power_of_two: bool,
+    /// Least and largest shift of a code.
+    pub shifts: Option<[u32; 2]>,
+}
+
+/// # Errors
+/// Input: one line that says which of the chip's constraints a conversion cannot keep.
+pub fn fit_rules(chip: &Chip) -> Result<FitRules> {
+    let weights = &chip.weights;
+    let missing = |why: &str| Err(Error::input(format!("chip {}", chip.name), why));
+    if chip.is_unknown("weights.grid") {
+        return missing("what its weights can hold is unknown (weights.grid); say what to fit with --bits");
+    }
+    if chip.dynamics.leak == Leak::Shift {
+        return missing("its neuron always leaks by a shift (dynamics.leak), which the simulation does not do yet");
+    }
+    if weights.palette.is_some() {
+        return missing(
+            "values of a neuron's own, chosen by each input's type (weights.palette), cannot be converted to yet; see \
+             `synfit solve --palette`",
+        );
+    }
+    if weights.subset_sum.is_some() {
+        return missing("weights that are sums of a core's currents (weights.subset_sum) cannot be converted to yet");
+    }
+    if weights.sign == SignOwner::Row {
+        return missing("signs that belong to rows of synapses (weights.sign) cannot be converted to yet");
+    }
+    let shared = weights.scale_shared_with.contains(&Shared::Threshold);
+    let own_threshold = chip.state.threshold == Some(ThresholdOwner::Neuron) && !shared;
+    let owner = match weights.scale {
+        _ if own_threshold => ScaleOwner::Channel,
+        Owner::Channel => ScaleOwner::Channel,
+        Owner::Neuron => ScaleOwner::Neuron,
+        // Who shares more than the chip asks for breaks no rule of it: a core's scale is a layer's.
+        Owner::Layer | Owner::Matrix | Owner::Core => ScaleOwner::Layer,
+    };
+    Ok(FitRules {
+        grid: weights.signed_grid(),
+        range: weights.range,
+        sign_of_source: weights.sign == SignOwner::Source,
+        owner,
+        power_of_two: weights.scale_power_of_two && !own_threshold,
+        shifts: weights.shifts,
+    })
+}
