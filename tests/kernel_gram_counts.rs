@@ -78,7 +78,7 @@ fn spec(s: &Sliding, channels: usize, groups: usize) -> PatchSpec {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
 
     #[test]
     fn any_window(s in sliding(7), groups in 1..=2usize, each_in in 1..=12usize, skip in 0..=20usize,
