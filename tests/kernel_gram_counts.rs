@@ -10,7 +10,7 @@ use synfit::network::{Shape, Window};
 
 /// All devices, and the GPU with wide tiles.
 fn all() -> Vec<Device> {
-    let wide = Tiles { gram: Tile::Wide, counts: Tile::Wide };
+    let wide = Tiles { counts: Tile::Wide, ..Tiles::default() };
     devices().iter().cloned().chain([devices()[0].with_tiles(wide)]).collect()
 }
 

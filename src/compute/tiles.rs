@@ -15,4 +15,5 @@ pub enum Tile {
 pub struct Tiles {
     pub gram: Tile,
     pub counts: Tile,
+    pub conv: Tile,
 }
