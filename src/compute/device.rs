@@ -9,7 +9,7 @@ use super::buffer::{Buffer, Element, Store};
 use super::clock::Clock;
 use super::gpu::{Bind, Dispatch, Gpu, Shader};
 use super::memory::{Memory, Share};
-use super::tiles::Tiles;
+use super::tiles::{self, Tiles};
 use crate::error::{Error, Result};
 
 const FILL: Shader = Shader { name: "fill.wgsl", source: include_str!("../../shaders/fill.wgsl") };
@@ -48,7 +48,9 @@ impl Device {
             Limits::Default => wgpu::Features::empty(),
             _ => Clock::features(&adapter),
         };
-        Ok(Self::of(info, Some(Arc::new(Gpu::open(&adapter, wanted, features)?)), Tiles::default()))
+        let dev = Self::of(info, Some(Arc::new(Gpu::open(&adapter, wanted, features)?)), Tiles::default());
+        let tiles = tiles::of_adapter(&dev);
+        Ok(if tiles == dev.tiles() { dev } else { dev.with_tiles(tiles) })
     }
 
     /// The plain Rust path on all cores; always there.

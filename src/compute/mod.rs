@@ -32,4 +32,4 @@ pub use clock::Elapsed;
 pub use device::Device;
 pub(crate) use patch::check_window;
 pub(crate) use simd::vectorized;
-pub use tiles::{Tile, Tiles};
+pub use tiles::{Tile, Tiles, calibrated};

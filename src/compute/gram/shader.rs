@@ -274,7 +274,9 @@ impl Accumulator {
             None => part.rows,
         };
         let shader = if part.counts { COUNTS } else { REALS };
-        let groups = (part.splits * groups * tiles) as u64;
+        // splits that have samples
+        let splits = part.splits.min((samples - first_sample).div_ceil(chunks * length));
+        let groups = (splits * groups * tiles) as u64;
         gpu.run(
             &Dispatch { shader, entry, scalar: "f32", constants: &[], params, groups },
             &[Bind::In(source(part.a).gpu()?), Bind::In(source(b).gpu()?), Bind::Out(part.sums.gpu()?)],
