@@ -129,7 +129,10 @@ impl Walk<'_> {
             picked: trim.as_ref().and_then(|t| t.picked.as_ref()),
             columns: self.columns(blocks)?,
         };
-        let (survey, samples) = if self.by_samples(&task) {
+        let _layer = tracing::info_span!("layer", name = task.name).entered();
+        let by_samples = self.by_samples(&task);
+        self.room(&task, by_samples)?;
+        let (survey, samples) = if by_samples {
             let (sampled, samples) = self.survey_samples(&task, keep)?;
             (Survey::Samples(sampled), samples)
         } else {

@@ -156,7 +156,7 @@ impl System {
             if change <= REFINED {
                 return Ok(Some(w));
             }
-            if !(change < 0.5 * before) {
+            if change >= 0.5 * before {
                 break;
             }
             before = change;
