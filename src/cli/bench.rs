@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// auto (a real GPU if there is one, else the CPU), gpu, cpu, an index of `synfit devices`, or all
+    /// auto (a real GPU if there is one, else the CPU), gpu, cpu, opengl, an index of `synfit devices`, or all
     #[arg(long, default_value = "auto")]
     device: String,
     /// Kernels to measure, with commas; all, or none

@@ -144,7 +144,7 @@ pub struct JobArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub decision: Option<String>,
 
-    /// auto (a real GPU if there is one, else the CPU), gpu, cpu, or an index of `synfit devices` [default: auto]
+    /// auto (a real GPU if there is one, else the CPU), gpu, cpu, opengl, or an index of `synfit devices` [default: auto]
     #[arg(long, help_heading = "Run")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,

@@ -27,7 +27,7 @@ pub struct Args {
     /// Time steps instead of the job's
     #[arg(long, value_name = "T")]
     steps: Option<u32>,
-    /// auto, gpu, cpu or an index of `synfit devices`
+    /// auto, gpu, cpu, opengl or an index of `synfit devices`
     #[arg(long)]
     device: Option<String>,
     /// Print JSON

@@ -15,6 +15,7 @@ mod quantize;
 mod record;
 mod residual;
 mod restore;
+mod room;
 mod sampled;
 mod store;
 mod tape;
