@@ -22,7 +22,7 @@ pub fn integrate_and_fire(dev: &Device, s: &Sizes) -> Result<Option<Case>> {
     let (dev, shape) = (dev.clone(), Shape::new(s.channels, s.side, s.side));
     let (images, steps) = (s.spike_images, s.steps);
     let (floor, ceil) = (i32::MIN / 2, i32::MAX / 2);
-    let spec = StepSpec { model: Model::IF, steps, steps_in: steps, images, shape, floor, ceil };
+    let spec = StepSpec { model: Model::IF, steps, steps_in: steps, settle: 0, images, shape, floor, ceil };
     let neurons = images * shape.len();
     let current = dev.upload(&integers(1, steps * neurons, -100, 300))?;
     let bias = dev.upload(&integers(2, shape.c, -20, 20))?;
@@ -51,7 +51,8 @@ pub fn lookup(dev: &Device, s: &Sizes) -> Result<Option<Case>> {
     let codes = integers(1, shape.c * conv.depth(), -7, 7);
     let (bias, threshold) = (vec![0; shape.c], vec![THRESHOLD / 4; shape.c]);
     let (floor, ceil) = (i32::MIN / 2, i32::MAX / 2);
-    let neurons = lookup::Neurons { model: Model::IF, steps, shape, bias: &bias, threshold: &threshold, floor, ceil };
+    let neurons =
+        lookup::Neurons { model: Model::IF, steps, settle: 0, shape, bias: &bias, threshold: &threshold, floor, ceil };
     let Some(layer) = lookup::Layer::new(&[Synapses { conv, codes: &codes, shift: 0 }], &neurons) else {
         return Ok(None);
     };
