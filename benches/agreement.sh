@@ -3,10 +3,12 @@
 # 8 bits, one scale per output channel, integrate-and-fire, 256 calibration images unless said. Where no schedule is asked
 # for, the layered one, which agrees better at the same T (its latency is T per layer). Takes about half an hour on two
 # cores. Usage: SYNFIT_DATA=DIR benches/agreement.sh [NAME ...]   (names as below; default all). Needs python3 with numpy.
+# SYNFIT=PATH: that binary instead of a fresh build.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 data="${SYNFIT_DATA:?set SYNFIT_DATA to the folder of shared networks and data}"
-cargo build --release --quiet
+[ -n "${SYNFIT:-}" ] || cargo build --release --quiet
+synfit="${SYNFIT:-target/release/synfit}"
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 # shellcheck source=benches/data.sh
@@ -22,7 +24,7 @@ bar() {
     if [ ${#wanted[@]} -gt 0 ] && [[ " ${wanted[*]} " != *" $name "* ]]; then return; fi
     local bits=8 i
     for ((i = 1; i < $#; i++)); do [ "${!i}" = --bits ] && i=$((i + 1)) && bits=${!i}; done
-    if ! target/release/synfit convert "$@" --schedule "$schedule" --steps "$steps" --out "$out/result" --json \
+    if ! "$synfit" convert "$@" --schedule "$schedule" --steps "$steps" --out "$out/result" --json \
         >"$out/$name.$schedule.$steps.$bits.json" 2>"$out/log"; then
         echo "$name: $(tail -n 1 "$out/log")"
         failed=1
