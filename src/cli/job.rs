@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::chip::{Chip, Grid, ScaleOwner};
 use crate::compare::Decision;
 use crate::compute::Choice;
-use crate::convert::{Images, Options};
+use crate::convert::{Choose, Images, Keep, Options};
 use crate::error::{Error, Result};
 use crate::network::{ChannelOrder, Dataset, Layout, Network, Preprocess};
 use crate::neuron::Model;
@@ -116,6 +116,21 @@ pub struct JobArgs {
     #[arg(long, help_heading = "Fit")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
+    /// Make layers smaller: LAYER=N, LAYER=0.5 or LAYER=50% (a layer by its name, or conv2 for the second convolution,
+    /// fc1 for the first dense layer), one size without a name for all other layers, or neurons=N for the whole network;
+    /// several with commas [default: all nodes stay]
+    #[arg(long, value_name = "SIZES", value_delimiter = ',', help_heading = "Size")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep: Option<Vec<String>>,
+    /// How to look for the nodes that lose least: optimal (exact costs, greedy and swaps) or exact (proven by branch and
+    /// bound, for small layers) [default: optimal]
+    #[arg(long, value_name = "HOW", help_heading = "Size")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prune: Option<String>,
+    /// Remove nodes by another order, to compare with: magnitude (of synapses) or rate; cost is ours [default: cost]
+    #[arg(long, value_name = "WHAT", help_heading = "Size")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prune_by: Option<String>,
     /// Ridge towards the trained weights, relative to the mean square of an input [default: 1e-2]
     #[arg(long, value_name = "MU", help_heading = "Fit")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -194,6 +209,9 @@ impl JobArgs {
             settle: self.settle.or(below.settle),
             targets: self.targets.or(below.targets),
             method: self.method.or(below.method),
+            keep: self.keep.or(below.keep),
+            prune: self.prune.or(below.prune),
+            prune_by: self.prune_by.or(below.prune_by),
             ridge: self.ridge.or(below.ridge),
             population: self.population.or(below.population),
             decision: self.decision.or(below.decision),
@@ -220,6 +238,8 @@ impl JobArgs {
             settle: text("auto"),
             targets: text("linear"),
             method: text("auto"),
+            prune: text("optimal"),
+            prune_by: text("cost"),
             ridge: Some(1e-2),
             population: Some(4),
             device: text("auto"),
@@ -300,12 +320,24 @@ impl JobArgs {
             )?,
             targets: word("targets", given("targets", &self.targets)?, "response, linear")?,
             method: given("method", &self.method)?.parse()?,
+            keep: Keep::parse(self.keep.as_deref().unwrap_or_default())?,
+            prune: self.choose()?,
             ridge,
             population,
             decides: self.decision(network)? != Decision::None,
             batch_bytes: given("memory", &self.memory)?.clamp(&16, &(1 << 20)) << 20,
             seed: *given("seed", &self.seed)?,
         })
+    }
+
+    fn choose(&self) -> Result<Choose> {
+        let how = word("prune", given("prune", &self.prune)?, "optimal, exact")?;
+        match given("prune-by", &self.prune_by)?.as_str() {
+            "cost" => Ok(how),
+            "magnitude" => Ok(Choose::Magnitude),
+            "rate" => Ok(Choose::Rate),
+            other => Err(unknown("prune-by", other, "cost, magnitude, rate")),
+        }
     }
 
     /// The device of a resolved job.

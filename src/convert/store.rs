@@ -89,12 +89,18 @@ impl Walk<'_> {
 
     pub(super) fn append(&self, task: &Task, layer: Layer, code: Option<Code>) -> SpikingNode {
         let decode = match code {
-            Some(code) => Decode {
-                channels: task.shape.c,
-                origin: (0..task.shape.c as u32).flat_map(|c| std::iter::repeat_n(c, code.population())).collect(),
-                gain: code.ramps.iter().flatten().map(|r| r.value).collect(),
-                base: code.base,
-            },
+            Some(code) => {
+                let decode = Decode {
+                    channels: task.shape.c,
+                    origin: (0..task.shape.c as u32).flat_map(|c| std::iter::repeat_n(c, code.population())).collect(),
+                    gain: code.ramps.iter().flatten().map(|r| r.value).collect(),
+                    base: code.base,
+                };
+                match task.picked {
+                    Some(picked) => picked.decode(decode),
+                    None => decode,
+                }
+            }
             None if task.contrast.is_some() => contrast::decode(task.shape.c - 1),
             None => Decode::plain(vec![1.0; task.shape.c]),
         };

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::path::Path;
 
+use super::prune::Plan;
 use super::restore::Finished;
 use super::tape::{Tape, Tapes};
 use super::{Conversion, Images, LayerRecord, Options, Response, Watch, go_on, input_code, views};
@@ -21,6 +22,8 @@ pub(super) struct Walk<'a> {
     pub options: &'a Options,
     /// The chip's constraints as the solver states them.
     pub rules: FitRules,
+    /// What stays of the layers, if not all of it.
+    pub plan: Option<Plan>,
     pub watch: &'a dyn Watch,
     pub spiking: SpikingNetwork,
     pub batches: Vec<Range<usize>>,
@@ -39,6 +42,7 @@ impl<'a> Walk<'a> {
         network: &'a Network,
         images: &'a Images,
         options: &'a Options,
+        plan: Option<Plan>,
         scratch: &Path,
         watch: &'a dyn Watch,
     ) -> Result<Self> {
@@ -82,6 +86,7 @@ impl<'a> Walk<'a> {
             images,
             options,
             rules,
+            plan,
             watch,
             spiking,
             batches,
