@@ -3,6 +3,7 @@
 use super::job::JobArgs;
 use super::progress::Progress;
 use super::table;
+use super::timing::Steps;
 use crate::bench::networks::Shape;
 use crate::bench::{Conversion, Document, Kernel, Limit, Measured, Plan, Size, conversions, kernels, peaks};
 use crate::compute::{Choice, Device, devices};
@@ -106,8 +107,12 @@ impl Wanted {
             Listed::All => Shape::ALL.to_vec(),
             Listed::These(names) => names.iter().map(|n| n.parse()).collect::<Result<_>>()?,
         };
-        let job =
-            JobArgs { steps: Some(args.steps), bits: args.bits.clone(), seed: Some(args.seed), ..JobArgs::default() };
+        let job = JobArgs {
+            steps: Some(Steps::Number(args.steps)),
+            bits: args.bits.clone(),
+            seed: Some(args.seed),
+            ..JobArgs::default()
+        };
         let wanted = Self {
             choices,
             size: args.size.as_deref().map(str::parse).transpose()?,
@@ -125,7 +130,7 @@ impl Wanted {
     }
 
     fn quick(self) -> Self {
-        let job = JobArgs { steps: Some(4), ..self.job };
+        let job = JobArgs { steps: Some(Steps::Number(4)), ..self.job };
         let plan = Plan { runs: 1, seconds: 0.0 };
         Self { size: Some(Size::Tiny), plan, networks: vec![Shape::Lenet], images: 4, job, ..self }
     }
