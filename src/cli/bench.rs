@@ -3,6 +3,7 @@
 use super::job::JobArgs;
 use super::progress::Progress;
 use super::table;
+use super::timing::Steps;
 use crate::bench::networks::Shape;
 use crate::bench::{Conversion, Document, Kernel, Limit, Measured, Plan, Size, conversions, kernels, peaks};
 use crate::compute::{Choice, Device, devices};
@@ -109,8 +110,12 @@ impl Wanted {
             Some(Listed::All) => Some(Shape::ALL.to_vec()),
             Some(Listed::These(names)) => Some(names.iter().map(|n| n.parse()).collect::<Result<_>>()?),
         };
-        let job =
-            JobArgs { steps: Some(args.steps), bits: args.bits.clone(), seed: Some(args.seed), ..JobArgs::default() };
+        let job = JobArgs {
+            steps: Some(Steps::Number(args.steps)),
+            bits: args.bits.clone(),
+            seed: Some(args.seed),
+            ..JobArgs::default()
+        };
         let wanted = Self {
             choices,
             size: args.size.as_deref().map(str::parse).transpose()?,
@@ -128,7 +133,7 @@ impl Wanted {
     }
 
     fn quick(self) -> Self {
-        let job = JobArgs { steps: Some(4), ..self.job };
+        let job = JobArgs { steps: Some(Steps::Number(4)), ..self.job };
         let plan = Plan { runs: 1, seconds: 0.0 };
         Self { size: Some(Size::Tiny), plan, networks: Some(vec![Shape::Lenet]), images: 4, job, ..self }
     }

@@ -11,9 +11,11 @@ mod job;
 mod kept;
 mod output;
 mod progress;
+mod search;
 mod simulate;
 mod solve;
 mod table;
+mod timing;
 
 use std::process::ExitCode;
 

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use super::job::{JobArgs, job_file};
 use super::progress::Progress;
 use super::table;
+use super::timing::check_steps;
 use crate::compare::{Trial, compare};
 use crate::compute::Device;
 use crate::error::{Error, Result};
-use crate::spiking::STEPS;
 use crate::{export, network};
 
 #[derive(clap::Args)]
@@ -47,9 +47,7 @@ pub fn run(args: &Args) -> Result<()> {
     job.test_images = args.images.or(job.test_images);
     let mut spiking = export::safetensors::read(&args.dir.join("weights.safetensors"))?;
     if let Some(steps) = args.steps {
-        if !STEPS.contains(&steps) {
-            return Err(Error::input("steps", format!("{steps} is outside {STEPS:?}")));
-        }
+        check_steps(steps)?;
         spiking.steps = steps;
     }
     let (model, _) = job.need()?;
@@ -66,14 +64,9 @@ pub fn run(args: &Args) -> Result<()> {
     let labels = job.test_labels(&images)?;
     let dev = Device::open(job.choice()?)?;
     let progress = Progress::new()?;
-    let trial = Trial {
-        network: &network,
-        spiking: &spiking,
-        images: &images,
-        labels: labels.as_deref(),
-        decision: job.decision(&network)?,
-    };
-    let record = compare(&dev, &trial, options.batch_bytes, &progress)?;
+    let trial =
+        Trial { network: &network, images: &images, labels: labels.as_deref(), decision: job.decision(&network)? };
+    let record = compare(&dev, &spiking, &trial, options.batch_bytes, &progress)?;
     progress.done();
     if args.json {
         let text = serde_json::to_string_pretty(&record).map_err(|e| Error::work("simulate", e.to_string()))?;

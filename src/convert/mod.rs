@@ -17,6 +17,7 @@ mod residual;
 mod restore;
 mod room;
 mod sampled;
+mod settle;
 mod store;
 mod tape;
 mod trim;
@@ -37,6 +38,7 @@ use crate::spiking::{Schedule, SpikingNetwork};
 pub use fingerprint::{Fingerprint, Hash};
 pub use prune::{Choose, Curve, Keep, Pruned};
 pub use restore::Finished;
+pub use settle::{Settle, settling_levels};
 pub use views::population as neurons_per_unit;
 
 /// Where the presynaptic rates of a fit come from.
@@ -77,8 +79,8 @@ pub struct Options {
     pub schedule: Schedule,
     pub response: Response,
     pub initial: Initial,
-    /// Steps of input that a layer of neurons integrates before its first chance to fire, if its input is uneven.
-    pub settle: u32,
+    /// Steps of input that layers of neurons integrate before their first chance to fire, where the input is uneven.
+    pub settle: Settle,
     pub targets: Targets,
     pub method: Method,
     /// Sizes of layers that are to be smaller than the trained ones.

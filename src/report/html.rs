@@ -24,6 +24,7 @@ pub fn html(report: &Report) -> String {
     for note in &report.notes {
         let _ = write!(out, "<p class=note>{}</p>", escape(note));
     }
+    super::curve::section(&mut out, report);
     out.push_str("<h2>Where the error comes from</h2>");
     out.push_str(
         "<p class=note>Relative squared error of each layer, logarithmic. <b style=color:#bbb>round</b>: rounded to nearest \
