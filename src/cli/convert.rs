@@ -114,7 +114,7 @@ pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])], keep: K
     let tested = began.elapsed().as_secs_f64();
     progress.done();
 
-    let report = Report {
+    let mut report = Report {
         version: 1,
         synfit: env!("CARGO_PKG_VERSION").to_string(),
         device: DeviceRecord::from(dev.info()),
@@ -131,6 +131,9 @@ pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])], keep: K
         peak_memory: PeakMemory::measure(&dev),
     };
     export::safetensors::write(spiking, &folder.path().join("weights.safetensors"))?;
+    if let Some(why) = export::nir::write(spiking, &folder.path().join("network.nir"))? {
+        report.notes.push(format!("no network.nir: {why}"));
+    }
     let failed = |e: &dyn std::fmt::Display| Error::work("report", e.to_string());
     folder.write("report.json", &serde_json::to_string_pretty(&report).map_err(|e| failed(&e))?)?;
     folder.write("report.html", &html(&report))?;

@@ -25,7 +25,7 @@ impl Walk<'_> {
         };
         let linear = !task.fires || !encode::inverts(&self.spiking.model);
         let dense = task.groups == 1 && task.shape.area() == 1 && task.blocks.iter().all(whole);
-        linear && dense && fit::dual_pays(&self.spec(), task.inputs(), self.images.len())
+        linear && dense && self.plain() && fit::dual_pays(&self.spec(), task.inputs(), self.images.len())
     }
 
     /// As `survey`: the samples, and pre-activations per channel to choose thresholds by.

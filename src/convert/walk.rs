@@ -21,6 +21,8 @@ pub(super) struct Walk<'a> {
     pub options: &'a Options,
     /// The chip's constraints as the solver states them.
     pub rules: FitRules,
+    /// Signs of source neurons (node, element) that layers have settled, where the chip gives neurons a sign.
+    pub signs: std::collections::HashMap<(usize, usize), i8>,
     pub watch: &'a dyn Watch,
     pub spiking: SpikingNetwork,
     pub batches: Vec<Range<usize>>,
@@ -54,7 +56,7 @@ impl<'a> Walk<'a> {
                 largest = x.iter().fold(largest, |m, v| m.max(v.abs()));
             }
         }
-        let (input, gain) = input_code(network, images, largest);
+        let (input, gain) = input_code(network, images, &options.chip, largest);
         let peak = input.max_abs();
         let node = SpikingNode {
             name: network.nodes[0].name.clone(),
@@ -82,6 +84,7 @@ impl<'a> Walk<'a> {
             images,
             options,
             rules,
+            signs: std::collections::HashMap::new(),
             watch,
             spiking,
             batches,
