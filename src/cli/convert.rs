@@ -8,6 +8,7 @@ use super::kept::{self, Work};
 use super::output::OutputFolder;
 use super::progress::Progress;
 use super::table;
+use crate::chip::place::Placement;
 use crate::chip::rules::verdict;
 use crate::chip::{Demand, fit_rules};
 use crate::compare::{check_labels, compare};
@@ -16,7 +17,7 @@ use crate::convert;
 use crate::error::{Error, Result};
 use crate::export;
 use crate::network;
-use crate::report::{self, DeviceRecord, PeakMemory, Report, Seconds, html};
+use crate::report::{self, Cost, DeviceRecord, PeakMemory, Report, Seconds, html};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -84,7 +85,7 @@ pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])], keep: K
     let (_, calibration_source) = located.need()?;
     let choice = located.choice()?;
     let options = located.options(&network)?;
-    refuse_misfit(&network, &options)?;
+    let placement = fitting(&network, &options)?;
     let decision = located.decision(&network)?;
     let calibration = located.calibration_images(&network)?;
     let test = located.test_images(&network)?;
@@ -126,6 +127,7 @@ pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])], keep: K
         synapses: spiking.synapses(),
         notes: report::notes(&conversion.layers, job.test.is_none() && !is_uniform(calibration_source)),
         layers: conversion.layers,
+        cost: Some(Cost::of(&options.chip, &placement, &record)),
         test: record,
         seconds: Seconds { total: start.elapsed().as_secs_f64(), read, convert: converted, test: tested },
         peak_memory: PeakMemory::measure(&dev),
@@ -147,13 +149,15 @@ pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])], keep: K
     Ok(report)
 }
 
-/// Before any work: the chip's constraints must be ones that a conversion keeps, and the network must fit it.
-fn refuse_misfit(network: &network::Network, options: &convert::Options) -> Result<()> {
+/// Before any work: the chip's constraints must be ones that a conversion keeps, and the network must fit it. Where its
+/// layers lie.
+fn fitting(network: &network::Network, options: &convert::Options) -> Result<Placement> {
     fit_rules(&options.chip)?;
     let demand = Demand::of(network, |a| convert::neurons_per_unit(a, options.population));
-    match verdict(&options.chip, &demand).first() {
+    let found = verdict(&options.chip, &demand);
+    match found.first() {
         Some(first) => Err(Error::input(format!("{} does not fit {}", network.name, options.chip.name), first)),
-        None => Ok(()),
+        None => Ok(found.placement),
     }
 }
 
@@ -187,6 +191,12 @@ pub fn print(report: &Report, out: &Path, json: bool) -> Result<()> {
         ["layer", "kind", "inputs", "outputs", "round", "fit", "stored", "response", "rate", "dead", "seconds"];
     println!("{}\n", table::render(&header, &rows, 2));
     println!("{}", summary(report));
+    if let Some(line) = report.cost.as_ref().and_then(|c| c.summary(&report.chip)) {
+        println!("{line}");
+    }
+    if let Some(left_out) = report.cost.as_ref().and_then(|c| c.not_simulated.as_ref()) {
+        println!("note: not simulated: {left_out}");
+    }
     for note in &report.notes {
         println!("note: {note}");
     }

@@ -339,11 +339,11 @@ fn neurons(net: &SpikingNetwork, node: &SpikingNode, layer: &Layer, spatial: boo
         State::Real { initial, .. } => (initial.clone(), vec![0.0; node.shape.c]),
     };
     let to_zero = net.model.reset == Reset::Zero;
-    let mut fields = vec![
-        ("r", each(&|_| 1.0)),
-        ("v_threshold", each(&|_| 1.0)),
-        ("v_reset", each(&|c| if to_zero { half[c] } else { 0.0 })),
-    ];
+    let mut fields = vec![("r", each(&|_| 1.0)), ("v_threshold", each(&|_| 1.0))];
+    if to_zero {
+        // only where it means something: readers before 1.0.5 do not know the field
+        fields.push(("v_reset", each(&|c| half[c])));
+    }
     let mut metadata = vec![("v_initial", each(&|c| initial[c] + half[c]))];
     if let State::Integer { threshold, initial, .. } = &layer.state {
         metadata.push(("threshold", Value::integers(vec![threshold.len()], threshold)));

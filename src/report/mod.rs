@@ -1,5 +1,6 @@
 //! The account of a conversion: report.json is the record, report.html the pictures.
 
+mod cost;
 mod html;
 mod memory;
 
@@ -12,6 +13,7 @@ use crate::compute::{Device, DeviceInfo};
 use crate::convert::LayerRecord;
 use crate::error::{Error, Result};
 
+pub use cost::{Cost, EnergyRecord};
 pub use html::html;
 pub use memory::host_peak_bytes;
 
@@ -29,6 +31,9 @@ pub struct Report {
     pub synapses: usize,
     pub layers: Vec<LayerRecord>,
     pub test: TestRecord,
+    /// On the chip; null in reports of earlier versions.
+    #[serde(default)]
+    pub cost: Option<Cost>,
     /// What the reader should know of these figures.
     #[serde(default)]
     pub notes: Vec<String>,
