@@ -88,6 +88,7 @@ fn steps(c: &mut Criterion) {
         let mut trains = dev.zeros::<i32>(neurons * STEPS).expect("trains");
         let mut end = dev.zeros::<i32>(neurons).expect("end");
         let spec = StepSpec {
+            settle: 0,
             model: Model::IF,
             steps: STEPS,
             steps_in: STEPS,

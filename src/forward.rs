@@ -112,6 +112,17 @@ impl<'a> Forward<'a> {
     /// Output node's values, `[images][output shape]`, for preprocessed inputs `[images][input shape]`. The head is
     /// not applied.
     pub fn run(&self, dev: &Device, images: usize, input: &[f32]) -> Result<Vec<f32>> {
+        dev.download(&self.visit(dev, images, input, |_, _, _| Ok(()))?)
+    }
+
+    /// As `run`; `see` gets each node after the input: its number, its inputs (as `Node::sources`) and its values.
+    pub fn visit(
+        &self,
+        dev: &Device,
+        images: usize,
+        input: &[f32],
+        mut see: impl FnMut(usize, &[&Buffer<f32>], &Buffer<f32>) -> Result<()>,
+    ) -> Result<Buffer<f32>> {
         let mut live: Vec<Option<Buffer<f32>>> = vec![Some(dev.upload(input)?)];
         for (i, node) in self.network.nodes.iter().enumerate().skip(1) {
             let inputs = node
@@ -123,6 +134,7 @@ impl<'a> Forward<'a> {
                 Some(runner) => {
                     let mut value = runner.linear(dev, images, &inputs)?;
                     runner.activate(dev, &mut value)?;
+                    see(i, &inputs, &value)?;
                     value
                 }
                 None => return Err(Error::work(&node.name, "a second input node")),
@@ -135,6 +147,6 @@ impl<'a> Forward<'a> {
             }
         }
         let output = live[self.network.output].take();
-        dev.download(&output.ok_or_else(|| Error::work(&self.network.name, "the output was dropped"))?)
+        output.ok_or_else(|| Error::work(&self.network.name, "the output was dropped"))
     }
 }

@@ -1,9 +1,10 @@
 //! synfit fits a trained network to a spiking chip, layer by layer (Mern, Gupta and Kochenderfer 2017).
 //!
 //! Data runs through the rooms once, from file to result; a room uses the ones below it in this list:
-//! `cli`, `report`, `export`, `compare`, `convert`, `verify`, `spiking`, `forward`, `fit`, `compute`, `chip`, `neuron`,
+//! `cli`, `bench`, `report`, `export`, `compare`, `convert`, `verify`, `spiking`, `forward`, `fit`, `compute`, `chip`, `neuron`,
 //! `network`.
 
+pub mod bench;
 pub mod chip;
 pub mod cli;
 pub mod compare;

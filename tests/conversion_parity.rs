@@ -10,7 +10,7 @@ mod common;
 use std::path::Path;
 use std::process::Command;
 
-use common::{data, devices, local};
+use common::{both, data, local};
 use serde_json::Value;
 use synfit::compute::Device;
 use synfit::export::safetensors;
@@ -78,7 +78,7 @@ fn same_spikes(net: &SpikingNetwork, raw: &[f32], images: usize) {
         }
         all.iter().map(|t| dev.download(&*t.counts(dev).unwrap()).unwrap()).collect()
     };
-    let [gpu, cpu] = devices();
+    let [gpu, cpu] = both();
     for (node, (g, c)) in trains(gpu).iter().zip(&trains(cpu)).enumerate() {
         assert!(g == c, "{}: other spikes", net.nodes[node].name);
     }

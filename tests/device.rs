@@ -1,14 +1,13 @@
 //! Devices and buffers: what goes up comes down, on the GPU (a software one will do) and on the CPU.
 
-use synfit::compute::{Choice, Device, devices};
+mod common;
 
-fn both() -> Vec<Device> {
-    vec![Device::cpu(), Device::open(Choice::Gpu).expect("the tests need an adapter: install mesa-vulkan-drivers")]
-}
+use common::devices;
+use synfit::compute::{self, Choice, Device, Limits};
 
 #[test]
 fn round_trips() {
-    for dev in both() {
+    for dev in devices() {
         let data: Vec<f32> = (0..1001).map(|i| i as f32 - 500.5).collect();
         let mut b = dev.upload(&data).unwrap();
         assert_eq!(dev.download(&b).unwrap(), data);
@@ -25,7 +24,7 @@ fn round_trips() {
 
 #[test]
 fn empty_buffers_are_fine() {
-    for dev in both() {
+    for dev in devices() {
         let b = dev.upload::<i32>(&[]).unwrap();
         assert_eq!(dev.download(&b).unwrap(), Vec::<i32>::new());
         assert!(dev.poisoned::<u32>(0).unwrap().is_empty());
@@ -34,7 +33,7 @@ fn empty_buffers_are_fine() {
 
 #[test]
 fn poison_shows() {
-    for dev in both() {
+    for dev in devices() {
         let b = dev.poisoned::<f32>(1000).unwrap();
         assert!(dev.download(&b).unwrap().iter().all(|v| v.is_nan()));
         let b = dev.poisoned::<i32>(70_000 * 256).unwrap();
@@ -44,7 +43,8 @@ fn poison_shows() {
 
 #[test]
 fn the_meter_counts_what_is_held() {
-    for dev in both() {
+    // fresh ones: other tests use the shared ones at the same time
+    for dev in [Device::cpu(), Device::open(Choice::Gpu).unwrap()] {
         let a = dev.zeros::<f32>(1000).unwrap();
         drop(a);
         let _b = dev.zeros::<f32>(250).unwrap();
@@ -57,7 +57,7 @@ fn choices_parse_and_resolve() {
     assert_eq!("auto".parse::<Choice>().unwrap(), Choice::Auto);
     assert_eq!("3".parse::<Choice>().unwrap(), Choice::Index(3));
     assert!("fast".parse::<Choice>().is_err());
-    let all = devices();
+    let all = compute::devices();
     assert_eq!(all.last().unwrap().backend, "cpu");
     assert!(!Device::open(Choice::Index(all.len() - 1)).unwrap().is_gpu());
     assert!(Device::open(Choice::Index(all.len())).is_err());
@@ -71,10 +71,22 @@ fn a_buffer_beyond_the_limit_is_an_error() {
     assert!(dev.zeros::<f32>(dev.max_buffer_bytes() as usize / 4 + 1).is_err());
 }
 
+#[test]
+fn limits_are_what_was_asked_for() {
+    let open = |limits| Device::open_with(Choice::Gpu, limits).unwrap();
+    let default = open(Limits::Default);
+    assert_eq!(default.max_buffer_bytes(), 128 << 20);
+    assert!(open(Limits::Own).max_buffer_bytes() >= 128 << 20);
+    let small = open(Limits::Buffer(4096));
+    assert_eq!(small.max_buffer_bytes(), 4096);
+    assert!(small.zeros::<f32>(1024).is_ok() && small.zeros::<f32>(1025).is_err());
+    assert!(!Device::open_with(Choice::Cpu, Limits::Default).unwrap().is_gpu());
+}
+
 /// Threads that share a device may wait for one another's downloads.
 #[test]
 fn threads_share_a_device() {
-    for dev in both() {
+    for dev in devices() {
         std::thread::scope(|scope| {
             for t in 0..8 {
                 let dev = dev.clone();

@@ -4,7 +4,7 @@ mod common;
 #[path = "common/fit.rs"]
 mod problems;
 
-use common::devices;
+use common::both;
 use synfit::compute::Device;
 use synfit::fit::{Bounds, Measure, Samples, Spec, Status, solve_absolute};
 use synfit::verify::Norm;
@@ -105,7 +105,7 @@ fn the_device_reaches_it_too() {
     let case = case(4, 70, 6, 3);
     for spec in specs() {
         for measure in [Measure::Sum, Measure::Largest] {
-            check(&devices()[0], &case, measure, true, &spec);
+            check(both()[0], &case, measure, true, &spec);
         }
     }
 }

@@ -183,7 +183,7 @@ fn devices_agree() {
     let p = Problem::from_sums(raw.sums()).unwrap();
     for method in [Method::Auto, Method::Admm, Method::Gradient] {
         let mut totals = Vec::new();
-        for dev in common::devices() {
+        for dev in common::both() {
             let s = solve(dev, &p, &boxed(-0.3, 0.5, method)).unwrap();
             assert_eq!(s.status, Status::Optimal);
             assert_eq!(s.note, None);

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{devices, reals};
+use common::{both, reals};
 use synfit::chip::ScaleOwner;
 use synfit::fit::{Method, Problem, Samples, Solution, Spec, Status, Sums, solve, solve_dual};
 
@@ -89,7 +89,7 @@ fn both_forms_agree() {
                 },
             ),
         ];
-        for dev in devices() {
+        for dev in both() {
             for (name, spec) in &specs {
                 let gram = solve(dev, &problem, spec).unwrap();
                 let dual = solve_dual(dev, &case.samples(), (Some(&case.prior), ridge), spec, &|| false).unwrap();

@@ -205,7 +205,7 @@ fn levels_stay_within_the_box() {
     }
     // large enough that a GPU gets it
     let p = Problem::from_sums(random(5, 600, 330, 5).sums()).unwrap();
-    check_levels_in_a_box(&common::devices()[0], &p, "4", ScaleOwner::Channel);
+    check_levels_in_a_box(common::both()[0], &p, "4", ScaleOwner::Channel);
 }
 
 #[test]
@@ -243,7 +243,7 @@ fn devices_agree_within_a_percent() {
     for (text, owner) in [("8", ScaleOwner::Channel), ("3", ScaleOwner::Layer)] {
         let grid: Grid = text.parse().unwrap();
         let solved = |dev: &Device| solve(dev, &p, &Spec { owner, ..on_grid(text, Method::Auto) }).unwrap();
-        let [gpu, cpu] = common::devices().each_ref().map(solved);
+        let [gpu, cpu] = common::both().map(solved);
         check(&p, &gpu, &grid);
         let ratio = total(&gpu.objective.grid) / total(&cpu.objective.grid);
         assert!((ratio - 1.0).abs() < 0.01, "{text} {owner:?}: {ratio}");
@@ -253,7 +253,7 @@ fn devices_agree_within_a_percent() {
 #[test]
 fn twice_the_same() {
     let p = Problem::from_sums(random(9, 300, 150, 24).sums()).unwrap();
-    for dev in common::devices() {
+    for dev in common::both() {
         let once = solve(dev, &p, &on_grid("4", Method::Auto)).unwrap();
         let again = solve(dev, &p, &on_grid("4", Method::Auto)).unwrap();
         assert_eq!((once.w, once.scale), (again.w, again.scale));

@@ -118,7 +118,7 @@ fn boxes_signs_and_dead_inputs() {
 #[test]
 fn devices_agree() {
     let p = Problem::from_sums(random(6, 400, 150, 24).sums()).unwrap();
-    let [gpu, cpu] = common::devices().each_ref().map(|dev| solve(dev, &p, &of(5)).unwrap());
+    let [gpu, cpu] = common::both().map(|dev| solve(dev, &p, &of(5)).unwrap());
     check(&p, &of(5), &gpu);
     let ratio = total(&gpu.objective.grid) / total(&cpu.objective.grid);
     assert!((ratio - 1.0).abs() < 0.03, "{ratio}");

@@ -51,7 +51,7 @@ proptest! {
     fn lookups_are_convolutions_and_steps(s in sliding(9), c in 1..=19usize, outputs in 1..=70usize,
                                           images in 1..=3usize, steps in 1..=20usize, two in prop::bool::ANY,
                                           zero in prop::bool::ANY, strict in prop::bool::ANY, tight in prop::bool::ANY,
-                                          share in 0..=100i32, seed in 0..1000u64) {
+                                          share in 0..=100i32, settle in 0..=23usize, seed in 0..1000u64) {
         let output = Shape::new(outputs, s.output[0], s.output[1]);
         let mut convs = vec![Conv { input: Shape::new(c, s.input[0], s.input[1]), output, window: s.window, groups: 1 }];
         if two {
@@ -60,7 +60,7 @@ proptest! {
         }
         let model = Model { reset: if zero { Reset::Zero } else { Reset::Subtract }, strict, ..Model::IF };
         let (floor, ceil) = if tight { (-300, 2000) } else { (i32::MIN, i32::MAX) };
-        let spec = StepSpec { model, steps, steps_in: steps, images, shape: output, floor, ceil };
+        let spec = StepSpec { model, steps, steps_in: steps, settle, images, shape: output, floor, ceil };
         let codes: Vec<_> = convs.iter().map(|v| integers(seed, outputs * v.depth(), -8, 7)).collect();
         let shifts = [3, 5];
         let inputs: Vec<_> = convs.iter().map(|v| spikes(seed + 1, steps * images * v.input.len(), share)).collect();
@@ -71,7 +71,7 @@ proptest! {
         let packed: Vec<&Spikes> = packed.iter().collect();
         let synapses: Vec<_> = convs.iter().zip(&codes).zip(shifts)
             .map(|((&conv, codes), shift)| Synapses { conv, codes, shift }).collect();
-        let neurons = Neurons { model, steps, shape: output, bias: &bias, threshold: &threshold, floor, ceil };
+        let neurons = Neurons { model, steps, settle, shape: output, bias: &bias, threshold: &threshold, floor, ceil };
         let layer = Layer::new(&synapses, &neurons).unwrap();
         prop_assert!(layer.holds(50, &threshold));
         let mut counts = vec![vec![f32::NAN; images * output.len()]; initials.len()];
@@ -109,7 +109,8 @@ fn small(model: Model, code: i32, groups: usize) -> Option<Layer> {
     let shape = Shape::new(2, 2, 2);
     let conv = Conv { input: shape, output: shape, window: synfit::network::Window::POINT, groups };
     let codes = vec![code; 2 * conv.depth()];
-    let neurons = Neurons { model, steps: 4, shape, bias: &[0, 0], threshold: &[9, 9], floor: -100, ceil: 100 };
+    let neurons =
+        Neurons { model, steps: 4, settle: 0, shape, bias: &[0, 0], threshold: &[9, 9], floor: -100, ceil: 100 };
     Layer::new(&[Synapses { conv, codes: &codes, shift: 15 }], &neurons)
 }
 

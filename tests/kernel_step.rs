@@ -6,7 +6,7 @@ use common::{assert_close, devices, integers, reals};
 use proptest::prelude::*;
 use synfit::compute::step::{self, StepSpec};
 use synfit::network::Shape;
-use synfit::neuron::step::{State, integer, real};
+use synfit::neuron::step::{State, integer, integrate, integrate_real, real};
 use synfit::neuron::{Model, Reset};
 
 fn model() -> impl Strategy<Value = Model> {
@@ -21,7 +21,7 @@ fn model() -> impl Strategy<Value = Model> {
 
 fn spec(model: Model, steps: usize, constant: bool, images: usize, shape: Shape) -> StepSpec {
     let steps_in = if constant { 1 } else { steps };
-    StepSpec { model, steps, steps_in, images, shape, floor: -5000, ceil: 6000 }
+    StepSpec { model, steps, steps_in, settle: 0, images, shape, floor: -5000, ceil: 6000 }
 }
 
 fn at(s: &StepSpec, t: usize, n: usize) -> (usize, usize) {
@@ -35,8 +35,8 @@ proptest! {
     #[test]
     fn integers_agree_bit_for_bit(m in model(), steps in 1..=20usize, constant in prop::bool::ANY, images in 1..=3usize,
                                   c in 1..=4usize, h in 1..=20usize, w in 1..=20usize, wild in prop::bool::ANY,
-                                  seed in 0..1000u64) {
-        let mut s = spec(m, steps, constant, images, Shape::new(c, h, w));
+                                  settle in 0..=23usize, seed in 0..1000u64) {
+        let mut s = StepSpec { settle, ..spec(m, steps, constant, images, Shape::new(c, h, w)) };
         // Wild: currents that overflow 32 bits, no bounds on the potential.
         let most = if wild { i32::MAX } else { 3000 };
         if wild {
@@ -49,9 +49,16 @@ proptest! {
         let (mut trains, mut v_end) = (vec![0; steps * neurons], vec![0; neurons]);
         for n in 0..neurons {
             let mut state = State::new(v0[at(&s, 0, n).1]);
-            for t in 0..steps {
+            let drive = |t: usize| {
                 let (i, c) = at(&s, t, n);
-                let drive = current[i].saturating_add(bias[c]);
+                if t < steps { current[i].saturating_add(bias[c]) } else { 0 }
+            };
+            for t in 0..settle.min(steps) {
+                state.v = integrate(s.floor, s.ceil, state.v, drive(t));
+            }
+            for t in 0..steps {
+                let (_, c) = at(&s, t, n);
+                let drive = drive(t + settle);
                 trains[t * neurons + n] = integer(&m, s.floor, s.ceil, &mut state, drive, theta[c]);
             }
             v_end[n] = state.v;
@@ -67,9 +74,10 @@ proptest! {
 
     #[test]
     fn reals_agree_away_from_thresholds(m in model(), leak in 0..=2u8, steps in 1..=20usize, constant in prop::bool::ANY,
-                                        images in 1..=3usize, c in 1..=4usize, h in 1..=12usize, seed in 0..1000u64) {
+                                        images in 1..=3usize, c in 1..=4usize, h in 1..=12usize, settle in 0..=23usize,
+                                        seed in 0..1000u64) {
         let m = Model { decay: [0.0, 0.5, 0.95][leak as usize], ..m };
-        let s = spec(m, steps, constant, images, Shape::new(c, h, 3));
+        let s = StepSpec { settle, ..spec(m, steps, constant, images, Shape::new(c, h, 3)) };
         let neurons = images * s.shape.len();
         let current = reals(seed, s.steps_in * neurons);
         let (bias, v0) = (reals(seed + 1, c), reals(seed + 3, c));
@@ -77,15 +85,22 @@ proptest! {
         let (mut trains, mut v_end, mut clear) = (vec![0; steps * neurons], vec![0.0; neurons], vec![true; neurons]);
         for n in 0..neurons {
             let mut state = State::new(v0[at(&s, 0, n).1]);
-            for t in 0..steps {
+            let drive = |t: usize| {
                 let (i, c) = at(&s, t, n);
-                let before = state;
-                trains[t * neurons + n] = real(&m, &mut state, current[i] + bias[c], theta[c]);
+                if t < steps { current[i] + bias[c] } else { 0.0 }
+            };
+            for t in 0..settle.min(steps) {
+                state.v = integrate_real(&m, state.v, drive(t));
+            }
+            for t in 0..steps {
+                let (_, c) = at(&s, t, n);
+                let (before, drive) = (state, drive(t + settle));
+                trains[t * neurons + n] = real(&m, &mut state, drive, theta[c]);
                 // A rounding may decide where some multiple of theta is this near.
                 let mut probe = before;
                 let mut spike = |shift: f32| {
                     probe = before;
-                    real(&m, &mut probe, current[i] + bias[c] + shift, theta[c])
+                    real(&m, &mut probe, drive + shift, theta[c])
                 };
                 clear[n] &= spike(1e-4) == spike(-1e-4);
             }

@@ -21,7 +21,7 @@ fn random(seed: u64) -> SpikingNetwork {
     let real = seed % 3 == 2;
     let schedule = if seed % 3 == 1 { Schedule::Layered } else { Schedule::Streaming };
     let model = if real { Model::LIF } else { Model::IF };
-    let mut net = network(&Recipe { seed, model, schedule, steps: 7, potential: (-4000, 5000), real });
+    let mut net = network(&Recipe { seed, model, schedule, steps: 7, potential: (-4000, 5000), settle: 3, real });
     // Codes as wide as 8, 16 and 32 bits.
     for (i, node) in net.nodes.iter_mut().enumerate() {
         let SpikingOp::Neurons(layer) = &mut node.op else { continue };

@@ -7,7 +7,7 @@ mod naive;
 #[path = "common/spiking.rs"]
 mod spiking;
 
-use common::devices;
+use common::both;
 use naive::{each_synapse, naive};
 use spiking::{Recipe, images, network};
 use synfit::compute::Device;
@@ -22,7 +22,7 @@ const WIDE: (i32, i32) = (-i32::MAX, i32::MAX);
 
 fn recipe(seed: u64, model: Model) -> Recipe {
     let steps = [1, 2, 5, 8, 13][(seed % 5) as usize];
-    Recipe { seed, model, schedule: Schedule::Streaming, steps, potential: WIDE, real: false }
+    Recipe { seed, model, schedule: Schedule::Streaming, steps, potential: WIDE, settle: 0, real: false }
 }
 
 /// All nodes' trains `[steps][images][shape]` on `dev`, node by node; none for a readout.
@@ -49,7 +49,7 @@ fn check(recipe: &Recipe) -> (u64, u64) {
         .map(|n| if firing(n) { runs.iter().flat_map(|r| r.counts[n].iter().flatten()).sum::<i64>() as u64 } else { 0 })
         .collect();
     let operations: Vec<u64> = (0..net.nodes.len()).map(|n| runs.iter().map(|r| r.operations[n]).sum()).collect();
-    for dev in devices() {
+    for dev in both() {
         for (node, (steps, got)) in trains(dev, &net, &raw).into_iter().enumerate() {
             // One step stands for the first of all alike, or (layered) for the sum of all.
             let layered = net.schedule == Schedule::Layered;
@@ -126,6 +126,15 @@ fn clipped_potentials() {
 }
 
 #[test]
+fn settling() {
+    check_all((600..600 + NETWORKS).map(|s| Recipe {
+        settle: 1 + (s % 9) as u32,
+        potential: if s % 3 == 0 { (-40, 60) } else { WIDE },
+        ..recipe(s, Model { max_spikes: 1 + (s % 2) as u32, strict: s % 4 < 2, ..Model::IF })
+    }));
+}
+
+#[test]
 fn layered() {
     check_all((400..400 + NETWORKS).map(|s| Recipe {
         schedule: Schedule::Layered,
@@ -147,7 +156,7 @@ fn real_synapses() {
         ][(seed % 3) as usize];
         let net = network(&Recipe { real: true, ..recipe(seed, model) });
         let raw = images(&net, BATCH, seed);
-        for dev in devices() {
+        for dev in both() {
             let trains = trains(dev, &net, &raw);
             for (node, (_, got)) in trains.iter().enumerate() {
                 let Some(layer) = net.nodes[node].firing() else { continue };

@@ -1,10 +1,11 @@
 // Integrate-and-fire in integers, all steps of a layer: src/neuron/step.rs `integer` for every neuron.
 // current: steps_in x images x len (steps_in = steps, or 1: constant); bias, threshold, v0: one per channel;
 // trains: steps x images x len, spikes per step; v_end: images x len.
+// The neuron integrates `settle` steps of input before its first chance to fire; at its last chances nothing comes in.
 // One thread a neuron of an image (the state stays in registers), 64 a workgroup.
 #import shared/index
 struct Params {
-    steps: u32, steps_in: u32,
+    steps: u32, steps_in: u32, settle: u32,
     neurons: u32, len: u32, area: u32,
     zero_reset: u32, refractory: u32, most_spikes: i32, strict: u32,
     floor: i32, ceil: i32,
@@ -26,6 +27,10 @@ fn saturating_add(a: i32, b: i32) -> i32 {
     return sum;
 }
 
+fn integrate(v: i32, drive: i32) -> i32 {
+    return max(min(saturating_add(v, drive), p.ceil), p.floor);
+}
+
 @compute @workgroup_size(64)
 fn simulate(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
             @builtin(local_invocation_index) t: u32) {
@@ -38,13 +43,20 @@ fn simulate(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) coun
     let offset = bias[channel];
     var v = v0[channel];
     var wait = 0u;
+    for (var at = 0u; at < p.settle; at++) {
+        v = integrate(v, saturating_add(current[select(at, 0u, p.steps_in == 1u) * p.neurons + i], offset));
+    }
     for (var step = 0u; step < p.steps; step++) {
         var spikes = 0;
         if wait > 0u {
             wait -= 1u;
         } else {
-            let at = select(step, 0u, p.steps_in == 1u);
-            v = max(min(saturating_add(v, saturating_add(current[at * p.neurons + i], offset)), p.ceil), p.floor);
+            let at = step + p.settle;
+            var drive = 0;
+            if at < p.steps {
+                drive = saturating_add(current[select(at, 0u, p.steps_in == 1u) * p.neurons + i], offset);
+            }
+            v = integrate(v, drive);
             let passed = select(max(v, 0) / theta, (max(v, 1) - 1) / theta, p.strict == 1u);
             spikes = min(passed, p.most_spikes);
             if spikes > 0 {

@@ -1,9 +1,9 @@
 // A readout that never fires: v_end = v0 + sum over steps of (current + bias), for reals and integers.
 // current: steps_in x images x len (steps_in = steps, or 1: constant); v0, bias: one per channel; v_end: images x len.
-// One thread a neuron of an image, 64 a workgroup.
+// `settle` is unused. One thread a neuron of an image, 64 a workgroup.
 #import shared/scalar
 #import shared/index
-struct Params { steps: u32, steps_in: u32, neurons: u32, len: u32, area: u32 }
+struct Params { steps: u32, steps_in: u32, settle: u32, neurons: u32, len: u32, area: u32 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> current: array<Scalar>;
 @group(0) @binding(2) var<storage, read> bias: array<Scalar>;

@@ -1,8 +1,8 @@
 // Integrate-and-fire, leaky or not, in f32, all steps of a layer: src/neuron/step.rs `real` for every neuron.
-// Shapes and split as in integer.wgsl; trains are spikes per step in i32.
+// Shapes, split and settling as in integer.wgsl; trains are spikes per step in i32.
 #import shared/index
 struct Params {
-    steps: u32, steps_in: u32,
+    steps: u32, steps_in: u32, settle: u32,
     neurons: u32, len: u32, area: u32,
     zero_reset: u32, refractory: u32, most_spikes: i32, strict: u32,
     decay: f32,
@@ -22,6 +22,10 @@ fn passed(v: f32, level: f32) -> bool {
     return v >= level;
 }
 
+fn integrate(v: f32, drive: f32) -> f32 {
+    return select(v + drive, p.decay * v + (1.0 - p.decay) * drive, p.decay > 0.0);
+}
+
 @compute @workgroup_size(64)
 fn simulate(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
             @builtin(local_invocation_index) t: u32) {
@@ -35,13 +39,20 @@ fn simulate(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) coun
     let most = f32(p.most_spikes);
     var v = v0[channel];
     var wait = 0u;
+    for (var at = 0u; at < p.settle; at++) {
+        v = integrate(v, current[select(at, 0u, p.steps_in == 1u) * p.neurons + i] + offset);
+    }
     for (var step = 0u; step < p.steps; step++) {
         var n = 0.0;
         if wait > 0u {
             wait -= 1u;
         } else {
-            let drive = current[select(step, 0u, p.steps_in == 1u) * p.neurons + i] + offset;
-            v = select(v + drive, p.decay * v + (1.0 - p.decay) * drive, p.decay > 0.0);
+            let at = step + p.settle;
+            var drive = 0.0;
+            if at < p.steps {
+                drive = current[select(at, 0u, p.steps_in == 1u) * p.neurons + i] + offset;
+            }
+            v = integrate(v, drive);
             n = min(max(floor(v / theta), 0.0), most);
             if n > 0.0 && !passed(v, n * theta) {
                 n -= 1.0;

@@ -122,6 +122,8 @@ pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])], keep: K
         network: network.name.clone(),
         chip: options.chip.name.clone(),
         steps: options.steps,
+        schedule: options.schedule,
+        latency: spiking.latency(),
         seed: options.seed,
         neurons: spiking.neurons(),
         synapses: spiking.synapses(),
@@ -207,7 +209,10 @@ pub fn print(report: &Report, out: &Path, json: bool) -> Result<()> {
 /// The result in a few words.
 fn summary(report: &Report) -> String {
     let test = &report.test;
-    let mut parts = vec![format!("{} on {} at T = {}: ", report.network, report.chip, report.steps)];
+    let mut parts = vec![format!(
+        "{} on {} at T = {} (result after {} steps): ",
+        report.network, report.chip, report.steps, report.latency
+    )];
     if let (Some(ann), Some(snn)) = (test.ann_accuracy, test.snn_accuracy) {
         parts.push(format!("ANN accuracy {:.2} %, SNN accuracy {:.2} %, ", 100.0 * ann, 100.0 * snn));
     }

@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 use crate::chip::{Chip, Grid, ScaleOwner};
 use crate::compare::Decision;
 use crate::compute::Choice;
-use crate::convert::{Images, Options};
+use crate::convert::{Choose, Images, Keep, Options};
 use crate::error::{Error, Result};
 use crate::network::{ChannelOrder, Dataset, Layout, Network, Preprocess};
 use crate::neuron::Model;
-use crate::spiking::STEPS;
+use crate::spiking::{STEPS, Schedule};
 
 /// All keys are optional here; `Job::resolve` says which are needed.
 #[derive(Debug, Clone, Default, clap::Args, Serialize, Deserialize)]
@@ -102,6 +102,11 @@ pub struct JobArgs {
     #[arg(long, value_name = "HOW", help_heading = "Fit")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub initial_potential: Option<String>,
+    /// Steps of input that a layer integrates before its first chance to fire, or auto: 1 where all layers run at once
+    /// and neurons neither leak nor rest, else 0. Latency grows by as much for each layer on the longest path [default: auto]
+    #[arg(long, value_name = "N|auto", help_heading = "Fit")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub settle: Option<String>,
     /// Currents to fit: response (where a unit is silent or saturated, any current that keeps its neuron so) or linear
     /// (the trained pre-activations everywhere) [default: linear]
     #[arg(long, value_name = "WHICH", help_heading = "Fit")]
@@ -111,6 +116,21 @@ pub struct JobArgs {
     #[arg(long, help_heading = "Fit")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
+    /// Make layers smaller: LAYER=N, LAYER=0.5 or LAYER=50% (a layer by its name, or conv2 for the second convolution,
+    /// fc1 for the first dense layer), one size without a name for all other layers, or neurons=N for the whole network;
+    /// several with commas [default: all nodes stay]
+    #[arg(long, value_name = "SIZES", value_delimiter = ',', help_heading = "Size")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep: Option<Vec<String>>,
+    /// How to look for the nodes that lose least: optimal (exact costs, greedy and swaps) or exact (proven by branch and
+    /// bound, for small layers) [default: optimal]
+    #[arg(long, value_name = "HOW", help_heading = "Size")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prune: Option<String>,
+    /// Remove nodes by another order, to compare with: magnitude (of synapses) or rate; cost is ours [default: cost]
+    #[arg(long, value_name = "WHAT", help_heading = "Size")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prune_by: Option<String>,
     /// Ridge towards the trained weights, relative to the mean square of an input [default: 1e-2]
     #[arg(long, value_name = "MU", help_heading = "Fit")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -186,8 +206,12 @@ impl JobArgs {
             schedule: self.schedule.or(below.schedule),
             response: self.response.or(below.response),
             initial_potential: self.initial_potential.or(below.initial_potential),
+            settle: self.settle.or(below.settle),
             targets: self.targets.or(below.targets),
             method: self.method.or(below.method),
+            keep: self.keep.or(below.keep),
+            prune: self.prune.or(below.prune),
+            prune_by: self.prune_by.or(below.prune_by),
             ridge: self.ridge.or(below.ridge),
             population: self.population.or(below.population),
             decision: self.decision.or(below.decision),
@@ -211,8 +235,11 @@ impl JobArgs {
             schedule: text("streaming"),
             response: text("measured"),
             initial_potential: text("calibrated"),
+            settle: text("auto"),
             targets: text("linear"),
             method: text("auto"),
+            prune: text("optimal"),
+            prune_by: text("cost"),
             ridge: Some(1e-2),
             population: Some(4),
             device: text("auto"),
@@ -278,10 +305,13 @@ impl JobArgs {
         if !(2..=64).contains(&population) {
             return Err(Error::input("population", format!("{population} is outside 2..=64")));
         }
+        let schedule = word("schedule", given("schedule", &self.schedule)?, "streaming, layered")?;
+        let settle = settle(given("settle", &self.settle)?, schedule, &chip.neuron)?;
         Ok(Options {
             chip,
             steps,
-            schedule: word("schedule", given("schedule", &self.schedule)?, "streaming, layered")?,
+            schedule,
+            settle,
             response: word("response", given("response", &self.response)?, "measured, analytic")?,
             initial: word(
                 "initial_potential",
@@ -290,12 +320,24 @@ impl JobArgs {
             )?,
             targets: word("targets", given("targets", &self.targets)?, "response, linear")?,
             method: given("method", &self.method)?.parse()?,
+            keep: Keep::parse(self.keep.as_deref().unwrap_or_default())?,
+            prune: self.choose()?,
             ridge,
             population,
             decides: self.decision(network)? != Decision::None,
             batch_bytes: given("memory", &self.memory)?.clamp(&16, &(1 << 20)) << 20,
             seed: *given("seed", &self.seed)?,
         })
+    }
+
+    fn choose(&self) -> Result<Choose> {
+        let how = word("prune", given("prune", &self.prune)?, "optimal, exact")?;
+        match given("prune-by", &self.prune_by)?.as_str() {
+            "cost" => Ok(how),
+            "magnitude" => Ok(Choose::Magnitude),
+            "rate" => Ok(Choose::Rate),
+            other => Err(unknown("prune-by", other, "cost, magnitude, rate")),
+        }
     }
 
     /// The device of a resolved job.
@@ -408,6 +450,25 @@ fn unknown(key: &str, value: &str, known: &str) -> Error {
 /// A value of an enum by its serde name.
 fn word<T: serde::de::DeserializeOwned>(key: &str, value: &str, known: &str) -> Result<T> {
     serde_json::from_value(serde_json::Value::String(value.to_string())).map_err(|_| unknown(key, value, known))
+}
+
+/// Steps that layers wait before they may fire.
+fn settle(text: &str, schedule: Schedule, neuron: &Model) -> Result<u32> {
+    let plain = !neuron.is_leaky() && neuron.refractory == 0;
+    if text == "auto" {
+        return Ok(u32::from(schedule == Schedule::Streaming && plain));
+    }
+    let steps: u32 = text.parse().map_err(|_| unknown("settle", text, "auto or a number of steps"))?;
+    if steps > 0 && schedule == Schedule::Layered {
+        return Err(Error::input("settle", "in the layered schedule every layer waits for all its input already"));
+    }
+    if steps > 0 && !plain {
+        return Err(Error::input("settle", "is for neurons that neither leak nor rest after a spike"));
+    }
+    if steps >= *STEPS.end() {
+        return Err(Error::input("settle", format!("{steps} is outside 0..{}", STEPS.end())));
+    }
+    Ok(steps)
 }
 
 /// The serde name of an enum's value.

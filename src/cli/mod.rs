@@ -1,5 +1,6 @@
 //! The command line: one file a command. Exit codes: 0 done, 1 the work failed, 2 wrong use or unreadable input.
 
+mod bench;
 mod check;
 mod chips;
 mod convert;
@@ -42,6 +43,8 @@ enum Command {
     Solve(solve::Args),
     /// Show a model's layers and whether they map, before any work
     Inspect(inspect::Args),
+    /// Measure the kernels and whole conversions on this machine's devices
+    Bench(bench::Args),
     /// List the devices that synfit can compute on
     Devices(devices::Args),
     /// List the built-in chips, or show one
@@ -74,6 +77,7 @@ fn run(command: Command) -> Result<()> {
         Command::Check(args) => check::run(&args),
         Command::Solve(args) => solve::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Devices(args) => devices::run(&args),
         Command::Chips(args) => chips::run(&args),
     }

@@ -107,8 +107,9 @@ pub fn run(args: &Args) -> Result<()> {
         .collect();
     println!("{}\n", table::render(&["layer", "neurons", "spikes/image", "rate", "synops/image"], &rows, 1));
     println!(
-        "T = {}, {} images: ANN accuracy {}, SNN accuracy {}, agreement {}, relative error {:.3}",
+        "T = {}, result after {} steps, {} images: ANN accuracy {}, SNN accuracy {}, agreement {}, relative error {:.3}",
         spiking.steps,
+        spiking.latency(),
         record.images,
         table::percent(record.ann_accuracy),
         table::percent(record.snn_accuracy),

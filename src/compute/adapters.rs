@@ -46,6 +46,18 @@ impl fmt::Display for Choice {
     }
 }
 
+/// What a GPU is asked for when it is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Limits {
+    /// The adapter's own buffer sizes and the optional features that something makes use of.
+    #[default]
+    Own,
+    /// Exactly WebGPU's default limits and no optional feature: what every adapter has.
+    Default,
+    /// As `Own`, but a buffer holds at most so many bytes.
+    Buffer(u64),
+}
+
 /// One device, as `synfit devices` and the report show it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DeviceInfo {
@@ -78,16 +90,23 @@ const HOST_BUFFER_BYTES: u64 = 1 << 30;
 /// Shaders index with u32 and some drivers with i32: no buffer beyond 2 GiB.
 const MOST_BUFFER_BYTES: u64 = (1 << 31) - 4;
 
-/// The limits a kernel may count on: WebGPU's defaults, with the adapter's own buffer sizes where those are larger.
-pub(crate) fn limits(adapter: &wgpu::Adapter) -> wgpu::Limits {
+/// The limits a kernel may count on: WebGPU's defaults, with the adapter's own buffer sizes where those are larger
+/// (and wanted).
+pub(crate) fn limits(adapter: &wgpu::Adapter, wanted: Limits) -> wgpu::Limits {
     let own = adapter.limits();
     let base = wgpu::Limits::default();
+    let most = match wanted {
+        Limits::Default => return base,
+        Limits::Own => MOST_BUFFER_BYTES,
+        Limits::Buffer(bytes) => bytes.min(MOST_BUFFER_BYTES),
+    };
+    let size = |own: u64, base: u64| own.max(base).min(most);
     wgpu::Limits {
-        max_buffer_size: own.max_buffer_size.min(MOST_BUFFER_BYTES).max(base.max_buffer_size),
-        max_storage_buffer_binding_size: own
-            .max_storage_buffer_binding_size
-            .min(MOST_BUFFER_BYTES)
-            .max(base.max_storage_buffer_binding_size),
+        max_buffer_size: size(own.max_buffer_size, base.max_buffer_size),
+        max_storage_buffer_binding_size: size(
+            own.max_storage_buffer_binding_size,
+            base.max_storage_buffer_binding_size,
+        ),
         ..base
     }
 }
@@ -116,7 +135,8 @@ fn software(info: &wgpu::AdapterInfo) -> bool {
         || ["llvmpipe", "softpipe", "swiftshader", "basic render"].iter().any(|s| name.contains(s))
 }
 
-pub(crate) fn describe(adapter: &wgpu::Adapter) -> DeviceInfo {
+/// `most`: what one storage binding may hold.
+pub(crate) fn describe(adapter: &wgpu::Adapter, most: u64) -> DeviceInfo {
     use wgpu::DeviceType;
     let info = adapter.get_info();
     let kind = match info.device_type {
@@ -131,7 +151,7 @@ pub(crate) fn describe(adapter: &wgpu::Adapter) -> DeviceInfo {
         backend: info.backend.to_string(),
         kind: kind.into(),
         driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
-        max_buffer_bytes: limits(adapter).max_storage_buffer_binding_size,
+        max_buffer_bytes: most,
     }
 }
 
@@ -149,7 +169,7 @@ fn adapters_of(backends: wgpu::Backends) -> Vec<wgpu::Adapter> {
     let mut found: Vec<_> = pollster::block_on(instance.enumerate_adapters(backends))
         .into_iter()
         .filter(|a| a.get_info().backend != wgpu::Backend::Noop)
-        .filter(|a| limits(a).check_limits(&a.limits()))
+        .filter(|a| limits(a, Limits::Own).check_limits(&a.limits()))
         .collect();
     found.sort_by_key(|a| (software(&a.get_info()), rank(&a.get_info())));
     found
@@ -157,7 +177,8 @@ fn adapters_of(backends: wgpu::Backends) -> Vec<wgpu::Adapter> {
 
 /// Every device that `Choice::Index` can name: the adapters, best first, and the CPU last.
 pub fn devices() -> Vec<DeviceInfo> {
-    adapters().iter().map(describe).chain([DeviceInfo::host()]).collect()
+    let own = |a: &wgpu::Adapter| describe(a, limits(a, Limits::Own).max_storage_buffer_binding_size);
+    adapters().iter().map(own).chain([DeviceInfo::host()]).collect()
 }
 
 /// The adapter of a choice; `None` is the CPU. Error: no such adapter.

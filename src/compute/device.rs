@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::adapters::{self, Choice, DeviceInfo};
+use super::adapters::{self, Choice, DeviceInfo, Limits};
 use super::buffer::{Buffer, Element, Store};
 use super::gpu::{Bind, Dispatch, Gpu, Shader};
 use super::memory::{Memory, Share};
@@ -33,9 +33,15 @@ impl std::fmt::Debug for Device {
 impl Device {
     /// Opens the chosen device. Errors: no such adapter (input), or the adapter refuses (work).
     pub fn open(choice: Choice) -> Result<Device> {
+        Self::open_with(choice, Limits::Own)
+    }
+
+    /// As `open`, with other limits than the adapter's own (the CPU has none).
+    pub fn open_with(choice: Choice, limits: Limits) -> Result<Device> {
         let Some(adapter) = adapters::choose(choice)? else { return Ok(Self::cpu()) };
-        let gpu = Gpu::open(&adapter, adapters::limits(&adapter))?;
-        Ok(Self::of(adapters::describe(&adapter), Some(gpu)))
+        let wanted = adapters::limits(&adapter, limits);
+        let info = adapters::describe(&adapter, wanted.max_storage_buffer_binding_size);
+        Ok(Self::of(info, Some(Gpu::open(&adapter, wanted)?)))
     }
 
     /// The plain Rust path on all cores; always there.

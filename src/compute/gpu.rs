@@ -9,6 +9,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::clock::Clock;
 use crate::error::{Error, Result};
 
 /// Workgroups a dispatch may have along one dimension by WebGPU's default limits.
@@ -74,6 +75,8 @@ pub(crate) struct Gpu {
     pub device: wgpu::Device,
     pub queue: wgpu::Queue,
     pub limits: wgpu::Limits,
+    /// None where the adapter has no timestamps.
+    pub clock: Option<Clock>,
     pipelines: Mutex<HashMap<Key, Pipeline>>,
     queued: Mutex<Vec<wgpu::SubmissionIndex>>,
     fault: Arc<Mutex<Option<String>>>,
@@ -88,6 +91,7 @@ impl Gpu {
         let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
             label: Some("synfit"),
             required_limits: limits.clone(),
+            required_features: Clock::features(adapter),
             ..Default::default()
         }))
         .map_err(|e| Error::work("device", format!("the adapter {:?} gave no device: {e}", adapter.get_info().name)))?;
@@ -101,7 +105,8 @@ impl Gpu {
             // Dropping the device at the end is reported as a loss too; nobody looks at the slot then.
             locked(&slot).get_or_insert(format!("device lost ({reason:?}): {message}"));
         });
-        Ok(Self { device, queue, limits, pipelines: Mutex::default(), queued: Mutex::default(), fault })
+        let clock = Clock::new(&device, &queue);
+        Ok(Self { device, queue, limits, clock, pipelines: Mutex::default(), queued: Mutex::default(), fault })
     }
 
     /// The first error that the driver reported since the last check.
@@ -209,7 +214,9 @@ impl Gpu {
         });
         let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         {
-            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            let timestamp_writes = self.clock.as_ref().and_then(Clock::next);
+            let mut pass =
+                encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { timestamp_writes, ..Default::default() });
             pass.set_pipeline(&pipeline);
             pass.set_bind_group(0, &bound, &[]);
             pass.dispatch_workgroups(x, y, 1);

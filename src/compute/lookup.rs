@@ -44,6 +44,8 @@ pub struct Synapses<'a> {
 pub struct Neurons<'a> {
     pub model: Model,
     pub steps: usize,
+    /// As in `StepSpec`.
+    pub settle: usize,
     pub shape: Shape,
     pub bias: &'a [i32],
     pub threshold: &'a [i32],
@@ -57,6 +59,7 @@ pub struct Layer {
     blocks: Vec<Block>,
     model: Model,
     steps: usize,
+    settle: usize,
     shape: Shape,
     /// Vectors of one chunk of output channels, 1, 2 or 4; chunks.
     wide: usize,
@@ -111,6 +114,7 @@ impl Layer {
             blocks,
             model,
             steps: neurons.steps,
+            settle: neurons.settle.min(neurons.steps),
             shape: neurons.shape,
             wide,
             chunks,
@@ -428,13 +432,24 @@ impl Task<'_> {
                 for (v, initial) in potentials.iter_mut().zip(self.initials) {
                     *v = initial.as_chunks::<K>().0[chunk];
                 }
-                for step in 0..layer.steps {
-                    let mut drive = base;
-                    for ((block, table), source) in layer.blocks.iter().zip(&tables).zip(self.sources) {
-                        let reads = &block.reads[block.first[at] as usize..block.first[at + 1] as usize];
-                        let each = layer.steps * block.bytes;
-                        block.gather::<V, K, N>(simd, reads, table, &source[step * block.bytes..], each, &mut drive);
+                // The step whose input a chance to fire sees: `settle` steps come in before the first one.
+                let steps = layer.steps + layer.settle;
+                for step in 0..steps {
+                    let mut drive = [[0; WIDTH]; K];
+                    if step < layer.steps {
+                        drive = base;
+                        for ((block, table), source) in layer.blocks.iter().zip(&tables).zip(self.sources) {
+                            let reads = &block.reads[block.first[at] as usize..block.first[at + 1] as usize];
+                            let (from, each) = (&source[step * block.bytes..], layer.steps * block.bytes);
+                            block.gather::<V, K, N>(simd, reads, table, from, each, &mut drive);
+                        }
                     }
+                    let Some(step) = step.checked_sub(layer.settle) else {
+                        for v in &mut potentials {
+                            (0..K).for_each(|k| self.integrate(&mut v[k], &drive[k]));
+                        }
+                        continue;
+                    };
                     for (trial, v) in potentials.iter_mut().enumerate() {
                         for k in 0..K {
                             let fires = self.fire(&mut v[k], &drive[k], &threshold[k]);
@@ -445,6 +460,13 @@ impl Task<'_> {
                 into.finish(position, channel);
             }
         }
+    }
+
+    /// `neuron::step::integrate` where nothing overflows.
+    #[inline(always)]
+    fn integrate(&self, v: &mut Lanes<i32>, drive: &Lanes<i32>) {
+        let (floor, ceil) = (self.layer.floor, self.layer.ceil);
+        v.iter_mut().zip(drive).for_each(|(v, drive)| *v = v.wrapping_add(*drive).min(ceil).max(floor));
     }
 
     /// `neuron::step::integer_once` where nothing overflows.

@@ -6,6 +6,7 @@
 pub mod activate;
 mod adapters;
 mod buffer;
+mod clock;
 pub mod conv;
 mod device;
 pub mod factor;
@@ -15,6 +16,7 @@ pub mod gram;
 pub mod lookup;
 mod memory;
 mod patch;
+pub mod peak;
 pub mod pool;
 pub mod response;
 pub(crate) mod simd;
@@ -23,8 +25,9 @@ pub mod spikes;
 pub mod step;
 pub mod time;
 
-pub use adapters::{Choice, DeviceInfo, devices};
+pub use adapters::{Choice, DeviceInfo, Limits, devices};
 pub use buffer::{Buffer, Element};
+pub use clock::Elapsed;
 pub use device::Device;
 pub(crate) use patch::check_window;
 pub(crate) use simd::vectorized;

@@ -27,6 +27,9 @@ pub struct StepSpec {
     pub steps: usize,
     /// `steps`, or 1 for a constant current.
     pub steps_in: usize,
+    /// Steps of input that the neurons integrate before their first chance to fire; at their last chances nothing
+    /// comes in any more, not even the bias.
+    pub settle: usize,
     pub images: usize,
     /// One image's neurons; parameters are per channel.
     pub shape: Shape,
@@ -54,10 +57,11 @@ impl StepSpec {
         expect_len("simulation: potential", v_end, self.neurons())
     }
 
-    fn params(&self) -> [u32; 11] {
+    fn params(&self) -> [u32; 12] {
         [
             self.steps as u32,
             self.steps_in as u32,
+            self.settle.min(self.steps) as u32,
             self.neurons() as u32,
             self.shape.len() as u32,
             self.shape.area() as u32,
@@ -104,18 +108,16 @@ pub fn integer(
         );
     }
     let (model, floor, ceil) = (spec.model, spec.floor, spec.ceil);
+    let drive = |j: i32, b: i32| j.saturating_add(b);
+    let wait = |v: i32, drive: i32| step::integrate(floor, ceil, v, drive);
     let parameters = [bias.host()?, threshold.host()?, v0.host()?];
     let (current, trains, v_end) = (current.host()?, trains.host_mut()?, v_end.host_mut()?);
     if step::most_spikes(&model) == 1 && model.refractory == 0 {
-        let one = |s: &mut State<i32>, j: i32, b: i32, theta: i32| {
-            step::integer_once(&model, floor, ceil, s, j.saturating_add(b), theta)
-        };
-        twin(spec, one, current, parameters, trains, v_end);
+        let one = |s: &mut State<i32>, drive: i32, theta: i32| step::integer_once(&model, floor, ceil, s, drive, theta);
+        twin(spec, drive, wait, one, current, parameters, trains, v_end);
     } else {
-        let one = |s: &mut State<i32>, j: i32, b: i32, theta: i32| {
-            step::integer(&model, floor, ceil, s, j.saturating_add(b), theta)
-        };
-        twin(spec, one, current, parameters, trains, v_end);
+        let one = |s: &mut State<i32>, drive: i32, theta: i32| step::integer(&model, floor, ceil, s, drive, theta);
+        twin(spec, drive, wait, one, current, parameters, trains, v_end);
     }
     Ok(())
 }
@@ -137,7 +139,7 @@ pub fn real(
     expect_len("simulation: spike trains", trains, spec.steps * spec.neurons())?;
     if let Some(gpu) = dev.gpu() {
         let mut params = spec.params();
-        params[9] = spec.model.decay.to_bits();
+        params[10] = spec.model.decay.to_bits();
         return gpu.run(
             &dispatch(REAL, "simulate", "f32", spec.neurons(), params),
             &[
@@ -150,9 +152,11 @@ pub fn real(
             ],
         );
     }
-    let one = |s: &mut State<f32>, j: f32, b: f32, theta: f32| step::real(&spec.model, s, j + b, theta);
+    let wait = |v: f32, drive: f32| step::integrate_real(&spec.model, v, drive);
+    let one = |s: &mut State<f32>, drive: f32, theta: f32| step::real(&spec.model, s, drive, theta);
     let (bias, threshold, v0) = (bias.host()?, threshold.host()?, v0.host()?);
-    twin(spec, one, current.host()?, [bias, threshold, v0], trains.host_mut()?, v_end.host_mut()?);
+    let (current, parameters) = (current.host()?, [bias, threshold, v0]);
+    twin(spec, |j, b| j + b, wait, one, current, parameters, trains.host_mut()?, v_end.host_mut()?);
     Ok(())
 }
 
@@ -223,10 +227,14 @@ fn dispatch<P>(
 }
 
 /// Blocks of neurons in parallel; within a block step by step, so that the trains are written along their rows.
-/// `one` advances a neuron: (state, current, bias, threshold) -> spikes.
+/// `drive` of a current and a bias; `wait`: a step without a chance to fire, (potential, drive) -> potential; `one`: a
+/// step, (state, drive, threshold) -> spikes.
+#[expect(clippy::too_many_arguments, reason = "a kernel's inputs and outputs, and what its steps do")]
 fn twin<T: Element>(
     spec: &StepSpec,
-    one: impl Fn(&mut State<T>, T, T, T) -> i32 + Sync,
+    drive: impl Fn(T, T) -> T + Sync,
+    wait: impl Fn(T, T) -> T + Sync,
+    one: impl Fn(&mut State<T>, T, T) -> i32 + Sync,
     current: &[T],
     [bias, threshold, v0]: [&[T]; 3],
     trains: &mut [i32],
@@ -249,17 +257,24 @@ fn twin<T: Element>(
         let channels = (first..first + v_end.len()).map(|i| i % spec.shape.len() / spec.shape.area());
         let [bias, threshold, v0] = [bias, threshold, v0].map(|p| channels.clone().map(|c| p[c]).collect::<Vec<T>>());
         v_end.copy_from_slice(&v0);
-        let mut wait = vec![0u32; v_end.len()];
+        let row_of = |t: usize| &current[if spec.steps_in == 1 { 0 } else { t } * neurons + first..][..channels.len()];
+        let settle = spec.settle.min(spec.steps);
+        for t in 0..settle {
+            let drives = row_of(t).iter().zip(&bias).map(|(&j, &b)| drive(j, b));
+            v_end.iter_mut().zip(drives).for_each(|(v, drive)| *v = wait(*v, drive));
+        }
+        let mut waits = vec![0u32; v_end.len()];
+        let nothing = vec![T::default(); v_end.len()];
         for (t, row) in rows.iter_mut().enumerate() {
-            let at = if spec.steps_in == 1 { 0 } else { t };
-            let drive = &current[at * neurons + first..][..v_end.len()];
+            let last = t + settle >= spec.steps;
+            let (current, bias) = if last { (&nothing[..], &nothing) } else { (row_of(t + settle), &bias) };
             vectorized(|| {
-                let parameters = drive.iter().zip(&bias).zip(&threshold);
+                let parameters = current.iter().zip(bias).zip(&threshold);
                 for (((v, wait), spikes), ((&j, &b), &theta)) in
-                    v_end.iter_mut().zip(&mut wait).zip(row.iter_mut()).zip(parameters)
+                    v_end.iter_mut().zip(&mut waits).zip(row.iter_mut()).zip(parameters)
                 {
                     let mut state = State { v: *v, wait: *wait };
-                    *spikes = one(&mut state, j, b, theta);
+                    *spikes = one(&mut state, drive(j, b), theta);
                     (*v, *wait) = (state.v, state.wait);
                 }
             });

@@ -13,7 +13,7 @@ use super::Targets;
 use super::encode::{self, Code};
 use super::layer::{Rows, Task};
 use super::residual::Baseline;
-use super::walk::{Walk, runner};
+use super::walk::Walk;
 use crate::compute::activate;
 use crate::compute::gram::Sums;
 use crate::error::Result;
@@ -41,10 +41,7 @@ impl Walk<'_> {
             let mut moments = self.moments(task, task.shape)?.targets_only();
             self.each_batch(&format!("targets {} {}", task.name, round + 1), |walk, batch| {
                 let images = walk.batches[batch].len();
-                let inputs =
-                    task.blocks.iter().map(|b| walk.activations(b.source, batch)).collect::<Result<Vec<_>>>()?;
-                let mut u =
-                    runner(&walk.forward, task.index)?.linear(walk.dev, images, &inputs.iter().collect::<Vec<_>>())?;
+                let mut u = walk.wanted(task, batch)?;
                 activate::affine(walk.dev, task.shape, &gain, &offset, &mut u)?;
                 let xs = walk.rates(task, batch)?;
                 let xs: Vec<_> = xs.iter().collect();

@@ -6,7 +6,7 @@ use super::{LayerRecord, Response};
 use crate::compute::simd::{sum_pairs, vectorized};
 use crate::error::{Error, Result};
 use crate::spiking::simulate::Output;
-use crate::spiking::{Responder, SpikingNode};
+use crate::spiking::{Decode, Responder, SpikingNode};
 
 impl Walk<'_> {
     /// Runs layer `index` on the calibration images; keeps its trains and what the report says of them.
@@ -65,20 +65,31 @@ impl Tally {
         let len = node.shape.len();
         let area = node.shape.area();
         self.fired.resize(len, false);
+        // a channel that was pruned has no response
+        let all = node.decode.origin.contains(&Decode::ALL);
+        let mut kept = vec![all; node.decode.channels];
+        for &origin in &node.decode.origin {
+            if let Some(kept) = kept.get_mut(origin as usize) {
+                *kept = true;
+            }
+        }
         for (image, values) in totals.chunks_exact(len).zip(trained.chunks_exact(node.decode.channels * area)) {
             self.neurons += len as f64;
             let rates: Vec<f32> = image.iter().map(|&n| (f64::from(n) * rate) as f32).collect();
             let decoded = node.decode.values(&rates, area);
+            let planes = decoded.chunks_exact(area).zip(values.chunks_exact(area)).zip(&kept);
             vectorized(|| {
                 self.fired.iter_mut().zip(image).for_each(|(fired, &n)| *fired |= n > 0.0);
                 self.spikes += sum_pairs(image, image, |n, _| n);
                 let most = f64::from(most);
                 self.saturated += sum_pairs(image, image, |n, _| f64::from(u8::from(n >= most)));
-                self.error += sum_pairs(&decoded, values, |a, b| (a - b) * (a - b));
-                self.sum += sum_pairs(values, values, |v, _| v);
-                self.squares += sum_pairs(values, values, |v, _| v * v);
+                for ((decoded, values), _) in planes.filter(|(_, kept)| **kept) {
+                    self.error += sum_pairs(decoded, values, |a, b| (a - b) * (a - b));
+                    self.sum += sum_pairs(values, values, |v, _| v);
+                    self.squares += sum_pairs(values, values, |v, _| v * v);
+                    self.values += area as f64;
+                }
             });
-            self.values += values.len() as f64;
         }
     }
 

@@ -24,7 +24,7 @@ impl Walk<'_> {
         let node = &self.spiking.nodes[index];
         let SpikingOp::Neurons(layer) = &node.op else { return Ok(()) };
         let State::Integer { threshold, initial, .. } = &layer.state else { return Ok(()) };
-        let single = node.decode.origin.iter().enumerate().all(|(i, origin)| *origin as usize == i);
+        let single = node.decode.origin.windows(2).all(|pair| pair[0] < pair[1]);
         let uneven = self.spiking.schedule == Schedule::Streaming
             && layer.synapses.iter().any(|s| !self.spiking.nodes[s.source].constant);
         let wanted = self.options.initial == Initial::Calibrated && self.options.response == Response::Measured;
@@ -58,10 +58,11 @@ impl Walk<'_> {
             let trained = self.dev.view(&trained)?;
             for (counts, errors) in counts.iter().zip(&mut errors) {
                 let counts = self.dev.view(counts)?;
-                let both = counts.chunks_exact(area).zip(trained.chunks_exact(area));
-                for (plane, (n, wanted)) in both.enumerate().take(planes) {
-                    let channel = plane % shape.c;
-                    let (gain, base) = (decode.gain[channel] * rate, decode.base[channel]);
+                for (plane, n) in counts.chunks_exact(area).enumerate().take(planes) {
+                    let (image, channel) = (plane / shape.c, plane % shape.c);
+                    let origin = decode.origin[channel] as usize;
+                    let wanted = &trained[(image * decode.channels + origin) * area..][..area];
+                    let (gain, base) = (decode.gain[channel] * rate, decode.base[origin]);
                     errors[channel] += vectorized(|| {
                         sum_pairs(n, wanted, |n, t| {
                             let error = base + gain * n - t;

@@ -4,17 +4,19 @@
 use std::time::Instant;
 
 use super::encode::{self, Code, Ramp};
+use super::record::record;
 use super::residual::Baseline;
 use super::sampled::Sampled;
+use super::trim::{Picked, Trim};
 use super::walk::{Walk, runner};
-use super::{Errors, LayerRecord, contrast};
+use super::{LayerRecord, contrast};
 use crate::compute::gram::{Moments, PatchSpec, Sums};
 use crate::compute::{Buffer, activate, gather, response};
 use crate::error::{Error, Result};
-use crate::fit::{self, Objectives, Problem, Solution, Spec, Status};
+use crate::fit::{self, Problem, Solution, Spec};
 use crate::network::{Activation, Block, Op, Shape};
+use crate::spiking::Schedule;
 use crate::spiking::simulate::Runner;
-use crate::spiking::{Schedule, SpikingNode};
 
 /// Pre-activations kept per channel to choose thresholds by.
 const SAMPLES: usize = 4096;
@@ -63,6 +65,8 @@ pub(super) struct Task<'a> {
     pub fires: bool,
     /// The rows are deviations from the outputs' mean, and the mean: outputs of the trained layer.
     pub contrast: Option<Shape>,
+    /// The rows are some of the trained layer's channels.
+    pub picked: Option<&'a Picked>,
     /// Per block: spiking channels and taps of one row, rate of one total, and the power of two that its codes are
     /// shifted by.
     pub columns: Vec<Columns>,
@@ -99,6 +103,11 @@ impl Walk<'_> {
         let Op::Neurons { blocks, bias, activation } = &node.op else {
             return Err(Error::work(&node.name, "not a layer of neurons"));
         };
+        let trim = match &self.plan {
+            Some(plan) => Trim::of(self.dev, plan, index, node.shape, blocks, bias)?,
+            None => None,
+        };
+        let (blocks, bias) = trim.as_ref().map_or((blocks, bias), |t| (&t.blocks, &t.bias));
         let fires = index != network.output || *activation != Activation::Linear;
         let groups = blocks.first().map_or(1, |b| b.groups);
         let contrast = (!fires && self.options.decides && groups == 1 && node.shape.c > 1).then_some(node.shape);
@@ -106,12 +115,13 @@ impl Walk<'_> {
         let task = Task {
             index,
             name: &node.name,
-            shape: Shape { c: node.shape.c + usize::from(contrast.is_some()), ..node.shape },
+            shape: Shape { c: bias.len() + usize::from(contrast.is_some()), ..node.shape },
             blocks: contrasted.as_deref().unwrap_or(blocks),
             bias: if contrast.is_some() { contrast::rows(bias, node.shape.c) } else { bias.clone() },
             groups,
             fires,
             contrast,
+            picked: trim.as_ref().and_then(|t| t.picked.as_ref()),
             columns: self.columns(blocks)?,
         };
         let (survey, samples) = if self.by_samples(&task) {
@@ -201,22 +211,21 @@ impl Walk<'_> {
         let mut tape = if keep { Some(self.tapes.tape()?) } else { None };
         self.each_batch(&format!("fit {}", task.name), |walk, batch| {
             let images = walk.batches[batch].len();
-            let inputs = task.blocks.iter().map(|b| walk.activations(b.source, batch)).collect::<Result<Vec<_>>>()?;
-            let inputs: Vec<_> = inputs.iter().collect();
-            let z = runner(&walk.forward, task.index)?.linear(walk.dev, images, &inputs)?;
-            let mut z = walk.compared(task, z)?;
+            let mut whole = walk.linear(task, batch)?;
+            let part = walk.compared(task, images, &whole)?;
+            let z = part.as_ref().unwrap_or(&whole);
             let xs = walk.rates(task, batch)?;
-            take(walk, images, &xs.iter().collect::<Vec<_>>(), &z)?;
+            take(walk, images, &xs.iter().collect::<Vec<_>>(), z)?;
             let area = task.shape.area();
-            let host = walk.dev.view(&z)?;
+            let host = walk.dev.view(z)?;
             for (i, plane) in host.chunks_exact(area).enumerate() {
                 let into = &mut samples[i % task.shape.c];
                 into.extend((0..per_image).map(|_| plane[rng.usize(..area)]));
             }
             drop(host);
             if let Some(tape) = &mut tape {
-                runner(&walk.forward, task.index)?.activate(walk.dev, &mut z)?;
-                tape.push_values(&walk.dev.view(&z)?)?;
+                runner(&walk.forward, task.index)?.activate(walk.dev, &mut whole)?;
+                tape.push_values(&walk.dev.view(&whole)?)?;
             }
             Ok(())
         })?;
@@ -224,12 +233,27 @@ impl Walk<'_> {
         Ok(samples)
     }
 
-    /// What the outputs of a layer are compared by: deviations from their mean, if it decides.
-    fn compared(&self, task: &Task, z: Buffer<f32>) -> Result<Buffer<f32>> {
-        match task.contrast {
-            Some(outputs) => self.dev.upload(&contrast::targets(&self.dev.view(&z)?, outputs)),
-            None => Ok(z),
+    /// The trained layer's pre-activations.
+    fn linear(&mut self, task: &Task, batch: usize) -> Result<Buffer<f32>> {
+        let inputs = task.blocks.iter().map(|b| self.activations(b.source, batch)).collect::<Result<Vec<_>>>()?;
+        let inputs: Vec<_> = inputs.iter().collect();
+        runner(&self.forward, task.index)?.linear(self.dev, self.batches[batch].len(), &inputs)
+    }
+
+    /// What the rows are to give, if not all pre-activations as they are: deviations from their mean for a layer that
+    /// decides, the channels that stay for one that is pruned.
+    fn compared(&self, task: &Task, images: usize, z: &Buffer<f32>) -> Result<Option<Buffer<f32>>> {
+        match (task.contrast, task.picked) {
+            (Some(outputs), _) => self.dev.upload(&contrast::targets(&self.dev.view(z)?, outputs)).map(Some),
+            (None, Some(picked)) => picked.pick(self.dev, images, z).map(Some),
+            (None, None) => Ok(None),
         }
+    }
+
+    /// The pre-activations that the rows are to give.
+    pub(super) fn wanted(&mut self, task: &Task, batch: usize) -> Result<Buffer<f32>> {
+        let z = self.linear(task, batch)?;
+        Ok(self.compared(task, self.batches[batch].len(), &z)?.unwrap_or(z))
     }
 
     pub(super) fn patches(&self, task: &Task) -> Vec<PatchSpec> {
@@ -253,13 +277,16 @@ impl Walk<'_> {
         let weights = self.prior(task, &rows(task, None), &vec![1.0; task.inputs()]);
         let mut bias = task.bias.clone();
         for block in task.blocks {
-            let base = &self.spiking.nodes[block.source].decode.base;
-            let (fan, taps) = (base.len() / block.groups, block.window.taps());
-            let row = fan * taps;
+            let decode = &self.spiking.nodes[block.source].decode;
+            let row = block.weight.len() / task.shape.c;
+            let (fan, taps) = (row / block.window.taps(), block.window.taps());
             for (channel, b) in bias.iter_mut().enumerate() {
                 let group = channel / (task.shape.c / task.groups);
+                // the trained layer's group: some may be gone
+                let spiking = group * (decode.origin.len() / block.groups);
+                let first = decode.origin[spiking] as usize / fan * fan;
                 let weights = block.weight[channel * row..(channel + 1) * row].chunks_exact(taps);
-                for (w, base) in weights.zip(&base[group * fan..(group + 1) * fan]) {
+                for (w, base) in weights.zip(&decode.base[first..first + fan]) {
                     *b += (f64::from(w.iter().sum::<f32>()) * base) as f32;
                 }
             }
@@ -296,9 +323,7 @@ impl Walk<'_> {
         let (gain, offset) = (map(|r| 1.0 / r.width)?, map(|r| -r.start / r.width)?);
         self.each_batch(&format!("targets {}", task.name), |walk, batch| {
             let images = walk.batches[batch].len();
-            let inputs = task.blocks.iter().map(|b| walk.activations(b.source, batch)).collect::<Result<Vec<_>>>()?;
-            let inputs: Vec<_> = inputs.iter().collect();
-            let z = runner(&walk.forward, task.index)?.linear(walk.dev, images, &inputs)?;
+            let z = walk.wanted(task, batch)?;
             let mut t = walk.dev.poisoned(images * shape.len())?;
             gather::into(walk.dev, &index, images, task.shape.len(), &z, 0, shape.len(), &mut t)?;
             activate::affine(walk.dev, shape, &gain, &offset, &mut t)?;
@@ -374,10 +399,10 @@ impl Walk<'_> {
             let mut column = 0;
             for (block, columns) in task.blocks.iter().zip(&task.columns) {
                 let decode = &self.spiking.nodes[block.source].decode;
-                let fan = decode.channels / block.groups;
+                let fan = block.weight.len() / (task.shape.c * columns.taps);
                 for i in 0..columns.channels {
                     let spiking = group * columns.channels + i;
-                    let from = decode.origin[spiking] as usize - group * fan;
+                    let from = decode.origin[spiking] as usize % fan;
                     let at = (channel * fan + from) * columns.taps;
                     for w in &block.weight[at..at + columns.taps] {
                         // A decode gain is per rate; a scaled column is rate * 2^shift.
@@ -423,47 +448,4 @@ fn linear_targets(rows: &Rows, sums: &Sums) -> Sums {
         out.zz.push(gain * gain * zz + 2.0 * gain * offset * z + offset * offset * count);
     }
     out
-}
-
-fn record(task: &Task, solved: &Solved, node: &SpikingNode) -> LayerRecord {
-    let relative = |pick: fn(&Objectives) -> &Vec<f64>| -> f64 {
-        let sum: f64 = solved.solutions.iter().flat_map(|s| pick(&s.objective).iter()).sum();
-        if solved.tt > 0.0 { sum / solved.tt } else { 0.0 }
-    };
-    let error = Errors {
-        round: relative(|o| &o.rtn),
-        fit: relative(|o| &o.fit),
-        grid: relative(|o| &o.grid),
-        bound: relative(|o| &o.bound),
-    };
-    let status = |wanted| solved.solutions.iter().any(|s| s.status == wanted);
-    LayerRecord {
-        name: task.name.to_string(),
-        kind: match (task.fires, task.groups, task.shape.area()) {
-            (false, ..) => "readout",
-            (_, g, _) if g > 1 && g == task.shape.c => "depthwise",
-            (_, _, 1) => "dense",
-            _ => "conv",
-        }
-        .to_string(),
-        inputs: task.inputs(),
-        outputs: node.shape.c,
-        neurons: if task.fires { node.shape.len() } else { 0 },
-        samples: solved.samples,
-        error,
-        status: match () {
-            () if status(Status::IterationLimit) => "iteration_limit",
-            () if status(Status::Heuristic) => "heuristic",
-            () => "optimal",
-        }
-        .to_string(),
-        iterations: solved.solutions.iter().map(|s| s.iterations).max().unwrap_or(0),
-        gap: if error.grid > 0.0 { ((error.grid - error.bound) / error.grid).max(0.0) } else { 0.0 },
-        damping: solved.solutions.iter().map(|s| s.damping).fold(0.0, f64::max),
-        response_error: None,
-        rate: None,
-        dead: None,
-        saturated: None,
-        seconds: 0.0,
-    }
 }

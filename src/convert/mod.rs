@@ -10,13 +10,16 @@ mod fingerprint;
 mod fire;
 mod initial;
 mod layer;
+mod prune;
 mod quantize;
+mod record;
 mod residual;
 mod restore;
 mod sampled;
 mod signs;
 mod store;
 mod tape;
+mod trim;
 mod views;
 mod walk;
 mod within;
@@ -33,6 +36,7 @@ use crate::network::{Dataset, Layout, Network};
 use crate::spiking::{Schedule, SpikingNetwork};
 
 pub use fingerprint::{Fingerprint, Hash};
+pub use prune::{Choose, Curve, Keep, Pruned};
 pub use restore::Finished;
 pub use views::population as neurons_per_unit;
 
@@ -74,8 +78,13 @@ pub struct Options {
     pub schedule: Schedule,
     pub response: Response,
     pub initial: Initial,
+    /// Steps of input that a layer of neurons integrates before its first chance to fire, if its input is uneven.
+    pub settle: u32,
     pub targets: Targets,
     pub method: Method,
+    /// Sizes of layers that are to be smaller than the trained ones.
+    pub keep: Keep,
+    pub prune: Choose,
     /// Ridge towards the trained weights, relative to the mean diagonal of H.
     pub ridge: f64,
     /// Neurons for a unit whose activation one neuron cannot follow.
@@ -164,6 +173,9 @@ pub struct LayerRecord {
     /// Calibration images x output positions.
     pub samples: u64,
     pub error: Errors,
+    /// What pruning left of the layer, where it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pruned: Option<Pruned>,
     pub status: String,
     pub iterations: usize,
     /// (objective - bound) / objective, of what is stored.
@@ -232,7 +244,8 @@ pub fn resume(
     if options.steps == 0 {
         return Err(Error::input("steps", "must be at least 1"));
     }
-    walk::Walk::new(dev, network, images, options, scratch, watch)?.run(done)
+    let plan = prune::plan(dev, network, images, options, watch)?;
+    walk::Walk::new(dev, network, images, options, plan, scratch, watch)?.run(done)
 }
 
 /// Bits of the input's code on a chip with narrow thresholds: a layer's largest sums of codes times input are about four

@@ -20,6 +20,8 @@ impl Walk<'_> {
             && !self.spiking.model.is_leaky()
             && self.rules.grid.as_ref().is_some_and(|g| g.regular().is_some());
         let rows = solved.bias.len();
+        let uneven = task.blocks.iter().any(|b| !self.spiking.nodes[b.source].constant);
+        let settle = if task.fires && uneven { self.options.settle } else { 0 };
         if !integer {
             let w: Vec<f64> = solved.solutions.iter().flat_map(|s| s.w.iter().copied()).collect();
             let state = State::Real {
@@ -29,7 +31,7 @@ impl Walk<'_> {
             let synapses =
                 self.synapses(task, rows, |row, column, shift| (w[row * n + column] * f64::from(1u32 << shift)) as f32);
             let synapses = synapses.into_iter().map(|(s, w)| with(s, Weights::Real(w))).collect();
-            return Ok(Layer { synapses, state, fires: task.fires, unit: vec![1.0; rows] });
+            return Ok(Layer { synapses, state, fires: task.fires, settle, unit: vec![1.0; rows] });
         }
         let mut codes: Vec<i32> = solved.solutions.iter().flat_map(signed_codes).collect();
         let mut scale: Vec<f64> = solved.solutions.iter().flat_map(|s| s.scale.iter().copied()).collect();
@@ -60,7 +62,7 @@ impl Walk<'_> {
             .zip(&task.columns)
             .map(|((s, codes), c)| with(s, Weights::Codes { codes, shift: c.shift + units.fraction }))
             .collect();
-        Ok(Layer { synapses, state, fires: task.fires, unit: units.unit })
+        Ok(Layer { synapses, state, fires: task.fires, settle, unit: units.unit })
     }
 
     /// What the chip allows the layer's integers.
@@ -102,12 +104,18 @@ impl Walk<'_> {
 
     pub(super) fn append(&self, task: &Task, layer: Layer, code: Option<Code>) -> SpikingNode {
         let decode = match code {
-            Some(code) => Decode {
-                channels: task.shape.c,
-                origin: (0..task.shape.c as u32).flat_map(|c| std::iter::repeat_n(c, code.population())).collect(),
-                gain: code.ramps.iter().flatten().map(|r| r.value).collect(),
-                base: code.base,
-            },
+            Some(code) => {
+                let decode = Decode {
+                    channels: task.shape.c,
+                    origin: (0..task.shape.c as u32).flat_map(|c| std::iter::repeat_n(c, code.population())).collect(),
+                    gain: code.ramps.iter().flatten().map(|r| r.value).collect(),
+                    base: code.base,
+                };
+                match task.picked {
+                    Some(picked) => picked.decode(decode),
+                    None => decode,
+                }
+            }
             None if task.contrast.is_some() => contrast::decode(task.shape.c - 1),
             None => Decode::plain(vec![1.0; task.shape.c]),
         };

@@ -73,29 +73,50 @@ pub fn view(spiking: &SpikingNetwork, node: &Node) -> Result<SpikingNode> {
 /// channels of the same gain, or the channel has no decoding; None otherwise.
 fn gather(from: &SpikingNode, index: &[u32], shape: Shape) -> Option<(Vec<u32>, Decode)> {
     let area = from.shape.area();
-    let population = from.decode.origin.len() / from.decode.channels;
-    let uniform = from.decode.origin.iter().enumerate().all(|(i, &o)| o as usize == i / population);
-    if !uniform {
+    // The first spiking channel of each trained one: the same number of them for all that are there.
+    let mut first_of = vec![None; from.decode.channels];
+    for (i, &o) in from.decode.origin.iter().enumerate() {
+        first_of[o as usize].get_or_insert(i);
+    }
+    let there = first_of.iter().flatten().count().max(1);
+    let population = from.decode.origin.len() / there;
+    let even = |(o, first): (usize, &Option<usize>)| {
+        first.is_none_or(|f| {
+            from.decode.origin.get(f..f + population).is_some_and(|all| all.iter().all(|&p| p as usize == o))
+        })
+    };
+    if !first_of.iter().enumerate().all(even) {
         return None;
     }
+    let some = first_of.iter().position(Option::is_some)?;
     let mut out = Vec::with_capacity(shape.len() * population);
     let mut decode = Decode { channels: shape.c, origin: vec![], gain: vec![], base: vec![] };
     for channel in index.chunks(shape.area()) {
         let mut sources = channel.iter().filter(|&&i| i != u32::MAX).map(|&i| i as usize / area);
-        let first = sources.next().unwrap_or(0);
-        let gains = |c: usize| &from.decode.gain[c * population..(c + 1) * population];
-        let alike = |c: usize| gains(c) == gains(first) && from.decode.base[c] == from.decode.base[first];
+        let first = sources.next().unwrap_or(some);
+        let Some(start) = first_of[first] else {
+            // pruned: the channel goes if all that it shows is gone
+            if sources.any(|c| first_of[c].is_some()) {
+                return None;
+            }
+            decode.base.push(from.decode.base[first]);
+            continue;
+        };
+        let gains = |start: usize| &from.decode.gain[start..start + population];
+        let alike = |c: usize| {
+            first_of[c].is_some_and(|s| gains(s) == gains(start)) && from.decode.base[c] == from.decode.base[first]
+        };
         if !sources.all(alike) {
             return None;
         }
         for p in 0..population {
             decode.origin.push(decode.base.len() as u32);
-            decode.gain.push(gains(first)[p]);
+            decode.gain.push(gains(start)[p]);
             out.extend(channel.iter().map(|&i| match i {
                 u32::MAX => u32::MAX,
                 i => {
                     let (c, at) = (i as usize / area, i as usize % area);
-                    ((c * population + p) * area + at) as u32
+                    ((first_of[c].unwrap_or(start) + p) * area + at) as u32
                 }
             }));
         }

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::path::Path;
 
+use super::prune::Plan;
 use super::restore::Finished;
 use super::tape::{Tape, Tapes};
 use super::{Conversion, Images, LayerRecord, Options, Response, Watch, go_on, input_code, views};
@@ -23,6 +24,8 @@ pub(super) struct Walk<'a> {
     pub rules: FitRules,
     /// Signs of source neurons (node, element) that layers have settled, where the chip gives neurons a sign.
     pub signs: std::collections::HashMap<(usize, usize), i8>,
+    /// What stays of the layers, if not all of it.
+    pub plan: Option<Plan>,
     pub watch: &'a dyn Watch,
     pub spiking: SpikingNetwork,
     pub batches: Vec<Range<usize>>,
@@ -41,6 +44,7 @@ impl<'a> Walk<'a> {
         network: &'a Network,
         images: &'a Images,
         options: &'a Options,
+        plan: Option<Plan>,
         scratch: &Path,
         watch: &'a dyn Watch,
     ) -> Result<Self> {
@@ -85,6 +89,7 @@ impl<'a> Walk<'a> {
             options,
             rules,
             signs: std::collections::HashMap::new(),
+            plan,
             watch,
             spiking,
             batches,

@@ -55,11 +55,28 @@ struct NodeStructure {
 #[serde(rename_all = "snake_case")]
 enum OpStructure {
     Input,
-    Neurons { synapses: Vec<SynapseStructure>, fires: bool, integer: bool },
-    SumPool { source: usize, window: Window },
-    MaxPool { source: usize, window: Window },
-    Concat { sources: Vec<usize> },
-    Gather { source: usize },
+    Neurons {
+        synapses: Vec<SynapseStructure>,
+        fires: bool,
+        integer: bool,
+        /// Files from before there was one have none.
+        #[serde(default)]
+        settle: u32,
+    },
+    SumPool {
+        source: usize,
+        window: Window,
+    },
+    MaxPool {
+        source: usize,
+        window: Window,
+    },
+    Concat {
+        sources: Vec<usize>,
+    },
+    Gather {
+        source: usize,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -224,7 +241,7 @@ fn push_layer(net: &SpikingNetwork, node: &SpikingNode, layer: &Layer, tensors: 
             false
         }
     };
-    OpStructure::Neurons { synapses, fires: layer.fires, integer }
+    OpStructure::Neurons { synapses, fires: layer.fires, integer, settle: layer.settle }
 }
 
 /// Reads what `write` wrote.
@@ -294,8 +311,8 @@ impl File<'_> {
         let named = |suffix: &str| format!("{}.{suffix}", n.name);
         let op = match &n.op {
             OpStructure::Input => SpikingOp::Input,
-            OpStructure::Neurons { synapses, fires, integer } => {
-                SpikingOp::Neurons(self.layer(n, synapses, *fires, *integer)?)
+            OpStructure::Neurons { synapses, fires, integer, settle } => {
+                SpikingOp::Neurons(Layer { settle: *settle, ..self.layer(n, synapses, *fires, *integer)? })
             }
             OpStructure::SumPool { source, window } => {
                 let weight = self.flat(&named("pool"), Dtype::U32)?;
@@ -342,6 +359,6 @@ impl File<'_> {
                 initial: self.flat(&named("initial"), Dtype::F32)?,
             },
         };
-        Ok(Layer { synapses, state, fires, unit: self.flat(&named("unit"), Dtype::F64)? })
+        Ok(Layer { synapses, state, fires, settle: 0, unit: self.flat(&named("unit"), Dtype::F64)? })
     }
 }

@@ -12,6 +12,7 @@ mod exact;
 mod palette;
 mod polish;
 mod problem;
+pub mod prune;
 mod quantize;
 mod rounding;
 mod signs;

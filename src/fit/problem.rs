@@ -118,7 +118,7 @@ impl Problem {
     }
 
     /// Takes input `i` out: it does not vary, so no weight of it matters.
-    fn silence(&mut self, i: usize) {
+    pub(crate) fn silence(&mut self, i: usize) {
         for j in 0..self.n {
             self.h[i * self.n + j] = 0.0;
             self.h[j * self.n + i] = 0.0;

@@ -18,6 +18,18 @@ impl<T> State<T> {
     }
 }
 
+/// The potential after one step's drive, in integers: saturating, and clipped to the chip's bounds.
+#[inline(always)]
+pub fn integrate(floor: i32, ceil: i32, v: i32, drive: i32) -> i32 {
+    v.saturating_add(drive).min(ceil).max(floor)
+}
+
+/// The same in reals, with leak: decay v + (1 - decay) drive where decay > 0, else v + drive.
+#[inline(always)]
+pub fn integrate_real(model: &Model, v: f32, drive: f32) -> f32 {
+    if model.decay > 0.0 { model.decay * v + (1.0 - model.decay) * drive } else { v + drive }
+}
+
 /// Integrate-and-fire in integers: v <- clip(v + drive, floor, ceil), saturating, then spikes and reset.
 /// `drive`: current plus bias; `theta`: at least 1 (smaller counts as 1). Returns the spikes of this step.
 pub fn integer(model: &Model, floor: i32, ceil: i32, state: &mut State<i32>, drive: i32, theta: i32) -> i32 {
@@ -26,7 +38,7 @@ pub fn integer(model: &Model, floor: i32, ceil: i32, state: &mut State<i32>, dri
         return 0;
     }
     let theta = theta.max(1);
-    let v = state.v.saturating_add(drive).min(ceil).max(floor);
+    let v = integrate(floor, ceil, state.v, drive);
     // Thresholds passed: v / theta rounded down, or for v > theta the multiples of theta strictly below v.
     let passed = if model.strict { (v.max(1) - 1) / theta } else { v.max(0) / theta };
     let spikes = passed.min(most_spikes(model));
@@ -46,20 +58,20 @@ pub fn integer(model: &Model, floor: i32, ceil: i32, state: &mut State<i32>, dri
 #[inline(always)]
 pub fn integer_once(model: &Model, floor: i32, ceil: i32, state: &mut State<i32>, drive: i32, theta: i32) -> i32 {
     let theta = theta.max(1);
-    let v = state.v.saturating_add(drive).min(ceil).max(floor);
+    let v = integrate(floor, ceil, state.v, drive);
     let fires = v > theta - i32::from(!model.strict);
     let after = if model.reset == Reset::Zero { 0 } else { v.wrapping_sub(theta) };
     state.v = if fires { after } else { v };
     i32::from(fires)
 }
 
-/// The same in reals, with leak: v <- decay v + (1 - decay) drive where decay > 0, else v <- v + drive.
+/// The same in reals, with leak (`integrate_real`).
 pub fn real(model: &Model, state: &mut State<f32>, drive: f32, theta: f32) -> i32 {
     if state.wait > 0 {
         state.wait -= 1;
         return 0;
     }
-    let v = if model.decay > 0.0 { model.decay * state.v + (1.0 - model.decay) * drive } else { state.v + drive };
+    let v = integrate_real(model, state.v, drive);
     let passed = |k: f32| if model.strict { v > k * theta } else { v >= k * theta };
     let most = most_spikes(model) as f32;
     let mut n = (v / theta).floor().max(0.0).min(most);

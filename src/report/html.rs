@@ -14,7 +14,7 @@ th,td{padding:.25rem .6rem;text-align:right;border-bottom:1px solid #ddd}th:firs
 /// The page.
 pub fn html(report: &Report) -> String {
     let mut out = String::new();
-    let title = format!("{} on {}, T = {}", report.network, report.chip, report.steps);
+    let title = format!("{} on {}, T = {}, latency {}", report.network, report.chip, report.steps, report.latency);
     let title = escape(&title);
     let _ = write!(
         out,

@@ -12,6 +12,7 @@ use crate::compare::TestRecord;
 use crate::compute::{Device, DeviceInfo};
 use crate::convert::LayerRecord;
 use crate::error::{Error, Result};
+use crate::spiking::Schedule;
 
 pub use cost::{Cost, EnergyRecord};
 pub use html::html;
@@ -26,6 +27,11 @@ pub struct Report {
     pub network: String,
     pub chip: String,
     pub steps: u32,
+    #[serde(default)]
+    pub schedule: Schedule,
+    /// Steps from the first input to the result: `SpikingNetwork::latency`.
+    #[serde(default)]
+    pub latency: u64,
     pub seed: u64,
     pub neurons: usize,
     pub synapses: usize,
@@ -107,6 +113,11 @@ pub struct PeakMemory {
 }
 
 impl PeakMemory {
+    /// Forgets what the process held before, so that `measure` tells what comes now, where the system can do that.
+    pub fn restart() {
+        memory::restart_host_peak();
+    }
+
     pub fn measure(dev: &Device) -> Self {
         Self { host_bytes: host_peak_bytes(), device_bytes: if dev.is_gpu() { dev.peak_bytes() } else { 0 } }
     }

@@ -55,7 +55,8 @@ impl BitLayer {
             }
         }
         let (floor, ceil) = net.potential;
-        let neurons = Neurons { model, steps: net.steps as usize, shape, bias, threshold, floor, ceil };
+        let (steps, settle) = (net.steps as usize, layer.settle as usize);
+        let neurons = Neurons { model, steps, settle, shape, bias, threshold, floor, ceil };
         let made = lookup::Layer::new(&synapses, &neurons);
         let bound = constant.iter().fold(0u64, |sum, c| sum.saturating_add(c.bound));
         let holds = made.filter(|layer| layer.holds(bound, initial) && layer.holds(bound, threshold));

@@ -15,6 +15,7 @@ use super::trains::{Trains, align};
 pub(super) struct LayerRunner {
     model: Model,
     steps: usize,
+    settle: usize,
     schedule: Schedule,
     fires: bool,
     potential: (i32, i32),
@@ -102,6 +103,7 @@ impl LayerRunner {
             bits: BitLayer::new(dev, net, layer, shape, model)?,
             model,
             steps: if layered { 1 } else { net.steps as usize },
+            settle: if layered { 0 } else { layer.settle as usize },
             schedule: net.schedule,
             fires: layer.fires,
             potential: net.potential,
@@ -117,7 +119,7 @@ impl LayerRunner {
 
     fn spec(&self, steps_in: usize, images: usize, shape: Shape) -> StepSpec {
         let (floor, ceil) = self.potential;
-        StepSpec { model: self.model, steps: self.steps, steps_in, images, shape, floor, ceil }
+        StepSpec { model: self.model, steps: self.steps, steps_in, settle: self.settle, images, shape, floor, ceil }
     }
 
     /// Runs a batch; `inputs`: one for each block of synapses.

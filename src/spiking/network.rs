@@ -10,9 +10,10 @@ use crate::network::{Head, Layout, Shape, Window};
 use crate::neuron::Model;
 
 /// When layers run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Schedule {
+    #[default]
     /// All layers run at once; a spike reaches the next layer in the same step.
     Streaming,
     /// A layer integrates its settled input for T steps, then fires for T steps: latency T per layer, even spikes.
@@ -145,6 +146,9 @@ pub struct Layer {
     pub state: State,
     /// False for the output accumulators: they integrate and never fire; their value is the potential over T.
     pub fires: bool,
+    /// Steps of input that its neurons integrate before their first chance to fire (streaming only): input that comes
+    /// unevenly has settled a little by then. All spikes of the layer are so much later.
+    pub settle: u32,
     /// Per output channel: the real value of one integer unit, in thresholds (readout: ANN units); 1 when real.
     pub unit: Vec<f64>,
 }
@@ -227,6 +231,25 @@ pub struct SpikingNetwork {
 }
 
 impl SpikingNetwork {
+    /// Steps from the first input to the result. Every step of a train is later by what the layers before it wait:
+    /// streaming, their settling steps; layered, T steps each. A spike on a short path waits for the long ones: on a
+    /// chip, axonal delays.
+    pub fn latency(&self) -> u64 {
+        let mut late = vec![0u64; self.nodes.len()];
+        for (i, node) in self.nodes.iter().enumerate() {
+            let before = node.sources().iter().map(|&s| late[s]).max().unwrap_or(0);
+            // The first layer's constant input needs no waiting for.
+            let own = match (node.firing(), self.schedule) {
+                (None, _) => 0,
+                (Some(layer), Schedule::Streaming) => u64::from(layer.settle),
+                (Some(_), Schedule::Layered) if node.sources().iter().all(|&s| self.nodes[s].constant) => 0,
+                (Some(_), Schedule::Layered) => u64::from(self.steps),
+            };
+            late[i] = before + own;
+        }
+        u64::from(self.steps) + late.get(self.output).copied().unwrap_or(0)
+    }
+
     pub fn neurons(&self) -> usize {
         self.nodes.iter().filter(|n| n.firing().is_some()).map(|n| n.shape.len()).sum()
     }

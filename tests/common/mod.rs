@@ -1,4 +1,4 @@
-//! The harness that the integration tests share: both devices, random data and shapes, f64 references, files.
+//! The harness that the integration tests share: devices, random data and shapes, f64 references, files.
 #![allow(dead_code, reason = "every test file uses its own part")]
 
 pub mod reference;
@@ -7,15 +7,24 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use proptest::prelude::*;
-use synfit::compute::{Choice, Device};
+use synfit::compute::{Choice, Device, Limits};
 use synfit::network::{Shape, Window};
 
-/// The GPU (a software one will do) and the CPU. Kernel tests never skip: no adapter is a failure.
-pub fn devices() -> &'static [Device; 2] {
-    static DEVICES: OnceLock<[Device; 2]> = OnceLock::new();
+/// What kernel tests run on: the GPU (a software one will do) with its own limits, the CPU, and the GPU held to exactly
+/// WebGPU's default limits without any optional feature. Kernel tests never skip: no adapter is a failure.
+pub fn devices() -> &'static [Device; 3] {
+    static DEVICES: OnceLock<[Device; 3]> = OnceLock::new();
     DEVICES.get_or_init(|| {
-        [Device::open(Choice::Gpu).expect("the tests need an adapter: install mesa-vulkan-drivers"), Device::cpu()]
+        let open = |limits| Device::open_with(Choice::Gpu, limits);
+        let own = open(Limits::Own).expect("the tests need an adapter: install mesa-vulkan-drivers");
+        [own, Device::cpu(), open(Limits::Default).expect("an adapter has WebGPU's default limits")]
     })
+}
+
+/// The GPU and the CPU, for what lies above the kernels.
+pub fn both() -> [&'static Device; 2] {
+    let [gpu, cpu, _] = devices();
+    [gpu, cpu]
 }
 
 /// Uniform reals in -1..1.

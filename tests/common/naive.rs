@@ -69,9 +69,26 @@ pub fn naive(net: &SpikingNetwork, raw: &[f32]) -> Run {
     let steps = net.steps as usize;
     match net.schedule {
         Schedule::Streaming => {
-            for t in 0..steps {
-                for node in 0..net.nodes.len() {
-                    naive.step(node, t, raw);
+            // What reaches a node has waited for the longest path; its own steps come later by what it waits itself.
+            let mut late = vec![(0, 0); net.nodes.len()];
+            for (node, n) in net.nodes.iter().enumerate() {
+                let before = n.sources().iter().map(|&s| late[s].1).max().unwrap_or(0);
+                late[node] = (before, before + n.firing().map_or(0, |l| l.settle as usize));
+            }
+            let last = late[net.output].1;
+            assert_eq!((steps + last) as u64, net.latency());
+            for now in 0..steps + late.iter().map(|l| l.1).max().unwrap_or(0) {
+                for (node, &(heard, fires)) in late.iter().enumerate() {
+                    if let SpikingOp::Neurons(_) = net.nodes[node].op {
+                        if (heard..heard + steps).contains(&now) {
+                            naive.integrate(node, now - heard);
+                        }
+                        if (fires..fires + steps).contains(&now) {
+                            naive.fire(node);
+                        }
+                    } else if (heard..heard + steps).contains(&now) {
+                        naive.step(node, now - heard, raw);
+                    }
                 }
             }
         }
@@ -93,10 +110,6 @@ pub fn naive(net: &SpikingNetwork, raw: &[f32]) -> Run {
 impl Naive<'_> {
     fn step(&mut self, node: usize, t: usize, raw: &[f32]) {
         let SpikingNode { shape, op, constant, .. } = &self.net.nodes[node];
-        if let SpikingOp::Neurons(_) = op {
-            self.integrate(node, t);
-            return self.fire(node);
-        }
         let pick = |from: &[Vec<Vec<i64>>], source: usize, index: &[u32]| -> Vec<i64> {
             index.iter().map(|&i| from[source][t].get(i as usize).copied().unwrap_or(0)).collect()
         };

@@ -13,6 +13,8 @@ pub struct Recipe {
     pub schedule: Schedule,
     pub steps: u32,
     pub potential: (i32, i32),
+    /// Most steps that a layer waits before its first chance to fire.
+    pub settle: u32,
     /// Real synapses and states instead of integers.
     pub real: bool,
 }
@@ -84,8 +86,9 @@ impl Builder {
         };
         // A readout in units that make its value the potential itself, which f32 holds exactly.
         let unit = vec![f64::from(self.recipe.steps); shape.c];
+        let settle = if fires { self.rng.u32(0..=self.recipe.settle) } else { 0 };
         let peak = u64::from(self.recipe.model.max_spikes);
-        self.push(SpikingOp::Neurons(Layer { synapses, state, fires, unit }), shape, peak, false)
+        self.push(SpikingOp::Neurons(Layer { synapses, state, fires, settle, unit }), shape, peak, false)
     }
 
     /// A convolution: plain, grouped or depthwise.

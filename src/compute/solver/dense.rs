@@ -7,6 +7,7 @@ use faer::linalg::{matmul, triangular_solve};
 use faer::{Accum, MatMut, MatRef, Par};
 
 use super::Real;
+use crate::compute::simd::vectorized;
 
 /// Products below this many multiplications are not worth a second core.
 const PARALLEL_FROM: usize = 1 << 21;
@@ -117,9 +118,17 @@ pub fn dot<T: Real>(a: &[T], b: &[T]) -> T {
 }
 
 /// y += alpha x.
+///
+/// In a function of its own, whose slices are known to lie apart: inlined into the loop over columns, whether vectors are
+/// used came to depend on where in memory the slices lie.
 #[inline]
 pub fn axpy<T: Real>(y: &mut [T], alpha: T, x: &[T]) {
-    for (y, x) in y.iter_mut().zip(x) {
-        *y += alpha * *x;
-    }
+    vectorized(
+        #[inline(always)]
+        || {
+            for (y, x) in y.iter_mut().zip(x) {
+                *y += alpha * *x;
+            }
+        },
+    );
 }

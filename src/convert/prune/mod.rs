@@ -1,0 +1,312 @@
+//! Which nodes (neurons of dense layers, channels of convolutions) a smaller spiking network can do without. METHOD
+//! section 6.
+//!
+//! They are chosen on the trained network before the walk, from the last layer to the first, so that the rows of every
+//! consumer that will be there are known: by what their removal costs the consumers' pre-activations when the rest is
+//! refitted to the trained activations. The walk then fits each layer from what is left to the whole network's targets.
+
+mod rules;
+mod structure;
+mod survey;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Images, Options, Watch, go_on, views};
+use crate::compute::Device;
+use crate::compute::gram;
+use crate::compute::solver::dense;
+use crate::error::{Error, Result};
+use crate::fit::prune::{Consumer, Pruner, Removal, spread};
+use crate::fit::{Problem, Sums};
+use crate::network::{Network, Op};
+use structure::{Origin, Structure};
+use survey::{Activity, Survey};
+
+pub use rules::Keep;
+
+/// How the nodes that go are chosen. The rest is refitted in the same way whatever it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Choose {
+    /// By exact cost: greedy, then swaps until none helps.
+    Optimal,
+    /// By exact cost to the proven optimum, by branch and bound.
+    Exact,
+    /// The smallest synapses first.
+    Magnitude,
+    /// The lowest mean rates first.
+    Rate,
+}
+
+/// Partial choices that branch and bound looks at in one layer: some seconds' worth in a small one.
+const VISITS: u64 = 1_000_000;
+
+/// What is left of a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Pruned {
+    /// Channels before.
+    pub of: usize,
+    /// What the consumers lose of their pre-activations' spread on trained activations, refitted: the sum over consumers
+    /// of relative squared errors. `None` for a layer that goes with the one before it.
+    pub cost: Option<f64>,
+    /// Branch and bound came to an end; `None` without it.
+    pub proven: Option<bool>,
+}
+
+/// The smaller network: node by node what is kept of the trained one.
+#[derive(Debug, Clone, Default)]
+pub struct Plan {
+    /// Per node, where fewer than all: the channels that stay, rising.
+    pub kept: BTreeMap<usize, Vec<usize>>,
+    /// Per such node: the channels' mean activations, which stand for the ones that are gone.
+    pub mean: BTreeMap<usize, Vec<f64>>,
+    /// Per consumer that lost inputs: rows that stay x inputs of the trained layer, refitted.
+    pub weights: BTreeMap<usize, Vec<f64>>,
+    pub told: BTreeMap<usize, Pruned>,
+}
+
+/// Chooses what stays. `None` if everything does.
+///
+/// # Errors
+/// Input: sizes that make no sense for this network, by the layer's name. A broken device, an interrupt.
+pub fn plan(
+    dev: &Device,
+    network: &Network,
+    images: &Images,
+    options: &Options,
+    watch: &dyn Watch,
+) -> Result<Option<Plan>> {
+    if options.keep.is_all() {
+        return Ok(None);
+    }
+    let structure = Structure::of(network);
+    let mut sizes = options.keep.sizes(network, &structure)?;
+    let survey = Survey { dev, network, images, batch_bytes: options.batch_bytes, watch };
+    let mut work = Work { network, structure, options, survey, sums: BTreeMap::new(), plan: Plan::default() };
+    if let Some(total) = options.keep.total {
+        work.spread(total, &mut sizes)?;
+    }
+    for (l, size) in sizes.iter_mut().enumerate() {
+        *size = size.filter(|&n| n < network.nodes[l].shape.c);
+    }
+    work.prune(&sizes)?;
+    Ok((!work.plan.kept.is_empty()).then_some(work.plan))
+}
+
+/// Per layer of one network: what is left with its channels removed one after the other, the cheapest first.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Curve {
+    pub layer: String,
+    pub nodes: usize,
+    pub removals: Vec<Removal>,
+}
+
+struct Work<'a> {
+    network: &'a Network,
+    structure: Structure,
+    options: &'a Options,
+    survey: Survey<'a>,
+    /// Per consumer that is still needed.
+    sums: BTreeMap<usize, gram::Sums>,
+    plan: Plan,
+}
+
+impl Work<'_> {
+    /// Channel numbers that stay of a node.
+    fn stays(&self, node: usize) -> Vec<usize> {
+        let all = || (0..self.network.nodes[node].shape.c).collect();
+        self.plan.kept.get(&node).cloned().unwrap_or_else(all)
+    }
+
+    /// From the last layer to the first; `sizes` per node that is pruned.
+    fn prune(&mut self, sizes: &[Option<usize>]) -> Result<()> {
+        let leaders: Vec<usize> = (0..sizes.len()).filter(|&l| sizes[l].is_some()).collect();
+        let follows = |origin: &[Origin]| origin.iter().flatten().any(|(l, _)| leaders.contains(l));
+        let neurons = |&i: &usize| matches!(self.network.nodes[i].op, Op::Neurons { .. });
+        let touched: Vec<usize> =
+            (0..sizes.len()).filter(neurons).filter(|&i| follows(&self.structure.origin[i])).collect();
+        let mut activity = BTreeMap::new();
+        for &leader in leaders.iter().rev() {
+            let wanted = if activity.is_empty() { touched.as_slice() } else { &[] };
+            let found = self.ready(leader, &leaders, wanted)?;
+            activity.extend(found);
+            go_on(self.survey.watch)?;
+            let size = sizes[leader].unwrap_or(usize::MAX);
+            self.leader(leader, size, &activity[&leader])?;
+            // nobody before this leader reads them
+            let later = |j: &usize| leaders.iter().any(|&l| l < leader && self.reads(*j, l));
+            let done: Vec<usize> = self.sums.keys().copied().filter(|j| !later(j)).collect();
+            done.iter().for_each(|j| drop(self.sums.remove(j)));
+        }
+        for &i in &touched {
+            let gone = |origin: &Origin| match origin {
+                Some((l, c)) => self.plan.kept.get(l).is_some_and(|kept| !kept.contains(c)),
+                None => false,
+            };
+            let kept = (0..self.network.nodes[i].shape.c).filter(|&c| !gone(&self.structure.origin[i][c])).collect();
+            self.plan.kept.insert(i, kept);
+            let told = Pruned { of: self.network.nodes[i].shape.c, cost: None, proven: None };
+            self.plan.told.entry(i).or_insert(told);
+            self.plan.mean.insert(i, activity.remove(&i).unwrap_or_default().mean);
+        }
+        Ok(())
+    }
+
+    fn reads(&self, consumer: usize, leader: usize) -> bool {
+        self.structure.consumers(self.network, leader).contains(&consumer)
+    }
+
+    /// Has the sums of the leader's consumers at hand, and those of as many leaders before it as memory allows.
+    fn ready(&mut self, leader: usize, leaders: &[usize], wanted: &[usize]) -> Result<BTreeMap<usize, Activity>> {
+        let need = |l: usize| self.structure.consumers(self.network, l);
+        let mut missing: Vec<usize> = need(leader).into_iter().filter(|j| !self.sums.contains_key(j)).collect();
+        if missing.is_empty() && wanted.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let bytes = |j: usize| 8 * (self.survey.inputs(j) as u64).pow(2);
+        let mut held: u64 = self.sums.keys().chain(&missing).map(|&j| bytes(j)).sum();
+        for j in leaders.iter().rev().filter(|&&l| l < leader).flat_map(|&l| need(l)) {
+            if self.sums.contains_key(&j) || missing.contains(&j) {
+                continue;
+            }
+            held += bytes(j);
+            if held > self.options.batch_bytes {
+                break;
+            }
+            missing.push(j);
+        }
+        let (sums, activity) = self.survey.run(&missing, wanted)?;
+        self.sums.extend(sums);
+        Ok(activity)
+    }
+
+    /// Chooses the channels of one leader and refits its consumers.
+    fn leader(&mut self, leader: usize, size: usize, activity: &Activity) -> Result<()> {
+        let node = &self.network.nodes[leader];
+        self.survey.watch.stage(&format!("prune {}", node.name), 1);
+        let consumers = self.structure.consumers(self.network, leader);
+        let problems = consumers.iter().map(|&j| self.consumer(leader, j)).collect::<Result<Vec<_>>>()?;
+        let mut pruner = Pruner::new(&problems)?;
+        let mut proven = None;
+        match self.options.prune {
+            Choose::Optimal => {
+                pruner.greedy(size)?;
+                pruner.swap()?;
+            }
+            Choose::Exact => proven = Some(pruner.exact(size, VISITS)?.proven),
+            Choose::Magnitude => drop(pruner.by_score(&pruner.magnitudes(), size)?),
+            Choose::Rate => {
+                let rate = |(mean, peak): (&f64, &f64)| if *peak > 0.0 { mean / peak } else { 0.0 };
+                let rates: Vec<f64> = activity.mean.iter().zip(&activity.peak).map(rate).collect();
+                pruner.by_score(&rates, size)?;
+            }
+        }
+        pruner.refit()?;
+        self.plan.kept.insert(leader, pruner.those(true));
+        self.plan.told.insert(leader, Pruned { of: node.shape.c, cost: Some(pruner.cost()), proven });
+        for (k, &j) in consumers.iter().enumerate() {
+            self.plan.weights.insert(j, pruner.weights(k));
+        }
+        tracing::debug!(layer = node.name, size, cost = pruner.cost(), "pruned");
+        self.survey.watch.tick();
+        Ok(())
+    }
+
+    /// The problem of a consumer's rows that stay, less what leaders after `leader` have taken, in shares of its targets.
+    fn consumer(&self, leader: usize, consumer: usize) -> Result<Consumer> {
+        let node = &self.network.nodes[consumer];
+        let (Op::Neurons { blocks, .. }, Some(sums)) = (&node.op, self.sums.get(&consumer)) else {
+            return Err(Error::work(&node.name, "was not surveyed"));
+        };
+        let (n, rows) = (sums.n, self.stays(consumer));
+        let m = rows.len();
+        let mut w = Vec::with_capacity(m * n);
+        for &row in &rows {
+            for block in blocks {
+                let width = block.weight.len() / node.shape.c;
+                w.extend(block.weight[row * width..(row + 1) * width].iter().map(|v| f64::from(*v)));
+            }
+        }
+        let none = vec![0.0; m * n];
+        let zero = vec![0.0; m];
+        let raw = Sums { h: &sums.h, b: &none, x: &sums.x_sum, t: &zero, tt: &zero, count: sums.count as f64 };
+        let mut problem = Problem::from_sums(raw)?;
+        dense::product(&mut problem.b, false, &w, &problem.h, (m, n, n), dense::par(m * n * n));
+        let tt: Vec<f64> =
+            (0..m).map(|o| dense::dot(&w[o * n..(o + 1) * n], &problem.b[o * n..(o + 1) * n]).max(0.0)).collect();
+        let total: f64 = tt.iter().sum();
+        let unit = if total > 0.0 { 1.0 / total } else { 1.0 };
+        for v in problem.h.iter_mut().chain(&mut problem.b) {
+            *v *= unit;
+        }
+        problem.tt = Some(tt.iter().map(|v| v * unit).collect());
+        for after in self.plan.kept.keys().copied().filter(|&l| l > leader) {
+            let kept = &self.plan.kept[&after];
+            let columns = self.structure.columns(self.network, after, consumer);
+            for &i in columns.iter().enumerate().filter(|(c, _)| !kept.contains(c)).flat_map(|(_, inputs)| inputs) {
+                problem.silence(i);
+            }
+        }
+        problem.prior = Some(w);
+        problem.ridge = self.options.ridge;
+        Ok(Consumer { problem, columns: self.structure.columns(self.network, leader, consumer) })
+    }
+
+    /// Gives the layers that have no size one, so that the network has at most `total` neurons.
+    fn spread(&mut self, total: usize, sizes: &mut [Option<usize>]) -> Result<()> {
+        let per_unit = |i: usize| match &self.network.nodes[i].op {
+            Op::Neurons { activation, .. } if i != self.network.output => {
+                views::population(*activation, self.options.population) as usize
+            }
+            _ => 0,
+        };
+        let of: Vec<usize> = (0..sizes.len())
+            .map(|l| {
+                if sizes[l].is_some() || self.structure.blocked[l].is_none() {
+                    self.structure.neurons_of(self.network, l, per_unit)
+                } else {
+                    0
+                }
+            })
+            .collect();
+        let mut now: usize = (0..sizes.len())
+            .filter(|&i| matches!(self.network.nodes[i].op, Op::Neurons { .. }))
+            .map(|i| self.network.nodes[i].shape.len() * per_unit(i))
+            .sum();
+        for (l, size) in sizes.iter().enumerate() {
+            if let Some(size) = size {
+                now -= (self.network.nodes[l].shape.c - size) * of[l];
+            }
+        }
+        if now <= total {
+            return Ok(());
+        }
+        let open: Vec<usize> = self.structure.leaders().into_iter().filter(|&l| sizes[l].is_none()).collect();
+        let curves = self.curves(&open)?;
+        let told: Vec<(&[Removal], usize)> =
+            curves.iter().zip(&open).map(|(c, &l)| (c.removals.as_slice(), of[l])).collect();
+        let gone = spread(&told, now - total).map_err(|e| e.within(format!("{total} neurons")))?;
+        for (&l, gone) in open.iter().zip(gone) {
+            sizes[l] = Some(self.network.nodes[l].shape.c - gone);
+        }
+        Ok(())
+    }
+
+    /// Nested removals of each leader alone, down to one channel.
+    fn curves(&mut self, leaders: &[usize]) -> Result<Vec<Curve>> {
+        let mut curves = vec![];
+        for &leader in leaders.iter().rev() {
+            self.ready(leader, leaders, &[])?;
+            go_on(self.survey.watch)?;
+            let consumers = self.structure.consumers(self.network, leader);
+            let problems = consumers.iter().map(|&j| self.consumer(leader, j)).collect::<Result<Vec<_>>>()?;
+            let removals = Pruner::new(&problems)?.greedy(1)?;
+            let node = &self.network.nodes[leader];
+            curves.push(Curve { layer: node.name.clone(), nodes: node.shape.c, removals });
+        }
+        curves.reverse();
+        Ok(curves)
+    }
+}

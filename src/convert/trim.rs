@@ -1,0 +1,91 @@
+//! A layer of the walk with fewer channels than the trained one: its rows, biases and pre-activations.
+
+use super::prune::{Plan, Pruned};
+use crate::compute::{Buffer, Device, gather};
+use crate::error::Result;
+use crate::network::{Block, Shape};
+use crate::spiking::Decode;
+
+/// What a pruned network changes in a layer.
+pub(super) struct Trim {
+    pub blocks: Vec<Block>,
+    pub bias: Vec<f32>,
+    /// Channels of the trained layer that stay, if not all do, and how to pick their values from an image's.
+    pub picked: Option<Picked>,
+}
+
+pub(super) struct Picked {
+    /// Of the trained layer.
+    pub shape: Shape,
+    pub kept: Vec<usize>,
+    index: Buffer<u32>,
+    /// Per trained channel: the mean activation.
+    mean: Vec<f64>,
+    pub told: Pruned,
+}
+
+impl Trim {
+    /// `None` if the layer stays as it is. `shape`: of the trained layer.
+    pub fn of(
+        dev: &Device,
+        plan: &Plan,
+        index: usize,
+        shape: Shape,
+        blocks: &[Block],
+        bias: &[f32],
+    ) -> Result<Option<Self>> {
+        let kept = plan.kept.get(&index);
+        let weights = plan.weights.get(&index);
+        if kept.is_none() && weights.is_none() {
+            return Ok(None);
+        }
+        let rows = kept.cloned().unwrap_or_else(|| (0..shape.c).collect());
+        let n: usize = blocks.iter().map(|b| b.weight.len() / shape.c).sum();
+        let mut first = 0;
+        let block = |b: &Block| {
+            let width = b.weight.len() / shape.c;
+            let columns = first..first + width;
+            first += width;
+            let weight = match weights {
+                Some(w) => w.chunks_exact(n).flat_map(|row| row[columns.clone()].iter().map(|v| *v as f32)).collect(),
+                None => rows.iter().flat_map(|&r| b.weight[r * width..(r + 1) * width].iter().copied()).collect(),
+            };
+            // a depthwise layer has as many groups as it has inputs left
+            let groups = if b.groups == 1 { 1 } else { rows.len() * b.groups / shape.c };
+            Block { weight, groups, ..b.clone() }
+        };
+        let blocks = blocks.iter().map(block).collect();
+        let picked = match kept {
+            Some(kept) => {
+                let index_of: Vec<u32> =
+                    kept.iter().flat_map(|&c| (c * shape.area()..(c + 1) * shape.area()).map(|i| i as u32)).collect();
+                Some(Picked {
+                    shape,
+                    kept: kept.clone(),
+                    index: dev.upload(&index_of)?,
+                    mean: plan.mean[&index].clone(),
+                    told: plan.told[&index],
+                })
+            }
+            None => None,
+        };
+        Ok(Some(Self { blocks, bias: rows.iter().map(|&r| bias[r]).collect(), picked }))
+    }
+}
+
+impl Picked {
+    /// The kept channels of `z`, `[images][trained shape]`.
+    pub fn pick(&self, dev: &Device, images: usize, z: &Buffer<f32>) -> Result<Buffer<f32>> {
+        let mut out = dev.scratch(images * self.index.len())?;
+        gather::into(dev, &self.index, images, self.shape.len(), z, 0, self.index.len(), &mut out)?;
+        Ok(out)
+    }
+
+    /// `decode` over the kept channels made one over the trained ones; those that are gone stand at their means.
+    pub fn decode(&self, decode: Decode) -> Decode {
+        let mut base = self.mean.clone();
+        self.kept.iter().zip(&decode.base).for_each(|(&c, b)| base[c] = *b);
+        let origin = decode.origin.iter().map(|&o| self.kept[o as usize] as u32).collect();
+        Decode { channels: self.shape.c, origin, base, ..decode }
+    }
+}
