@@ -1,5 +1,6 @@
 //! The account of a conversion: report.json is the record, report.html the pictures.
 
+mod cost;
 mod curve;
 mod html;
 mod memory;
@@ -14,6 +15,7 @@ use crate::convert::LayerRecord;
 use crate::error::{Error, Result};
 use crate::spiking::Schedule;
 
+pub use cost::{Cost, EnergyRecord};
 pub use html::html;
 pub use memory::host_peak_bytes;
 
@@ -42,6 +44,9 @@ pub struct Report {
     /// How `steps` was found where it was to be as few as possible.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub search: Option<Search>,
+    /// On the chip; null in reports of earlier versions.
+    #[serde(default)]
+    pub cost: Option<Cost>,
     /// What the reader should know of these figures.
     #[serde(default)]
     pub notes: Vec<String>,
