@@ -12,7 +12,7 @@ use crate::chip::rules::verdict;
 use crate::chip::{Demand, fit_rules};
 use crate::compare::{check_labels, compare};
 use crate::compute::Device;
-use crate::convert;
+use crate::convert::{self, Finished};
 use crate::error::{Error, Result};
 use crate::export;
 use crate::network;
@@ -46,6 +46,8 @@ pub fn run(args: &Args) -> Result<()> {
 /// What becomes of finished layers when the conversion is interrupted.
 pub enum Keep {
     Nothing,
+    /// Those of a finished conversion with other sizes are used as far as they go.
+    Stored(Vec<Finished>),
     /// They stay beside the result's place; with `resume`, those of an earlier run are used.
     Layers {
         resume: bool,
@@ -99,6 +101,9 @@ pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])], keep: K
     let began = Instant::now();
     let (conversion, checkpoint) = match keep {
         Keep::Nothing => (convert::convert(&dev, &network, &calibration, &options, folder.path(), &progress)?, None),
+        Keep::Stored(layers) => {
+            (convert::smaller(&dev, &network, &calibration, &options, folder.path(), &progress, layers)?, None)
+        }
         Keep::Layers { resume } => {
             let work = Work { dev: &dev, network: &network, images: &calibration, options: &options };
             let (conversion, checkpoint) = kept::convert(&work, out, folder.path(), resume, &progress)?;
@@ -149,7 +154,8 @@ pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])], keep: K
 /// Before any work: the chip's constraints must be ones that a conversion keeps, and the network must fit it.
 fn refuse_misfit(network: &network::Network, options: &convert::Options) -> Result<()> {
     fit_rules(&options.chip)?;
-    let demand = Demand::of(network, |a| convert::neurons_per_unit(a, options.population));
+    let network = options.keep.shrunk(network)?;
+    let demand = Demand::of(&network, |a| convert::neurons_per_unit(a, options.population));
     match verdict(&options.chip, &demand).first() {
         Some(first) => Err(Error::input(format!("{} does not fit {}", network.name, options.chip.name), first)),
         None => Ok(()),
