@@ -13,7 +13,7 @@ use crate::chip::rules::verdict;
 use crate::chip::{Demand, fit_rules};
 use crate::compare::{Decision, Point, Trial, check_labels, compare, compare_at};
 use crate::compute::Device;
-use crate::convert;
+use crate::convert::{self, Finished};
 use crate::error::{Error, Result};
 use crate::export;
 use crate::network;
@@ -47,6 +47,8 @@ pub fn run(args: &Args) -> Result<()> {
 /// What becomes of finished layers when the conversion is interrupted.
 pub enum Keep {
     Nothing,
+    /// Those of a finished conversion with other sizes are used as far as they go.
+    Stored(Vec<Finished>),
     /// They stay beside the result's place; with `resume`, those of an earlier run are used.
     Layers {
         resume: bool,
@@ -122,6 +124,9 @@ pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])], keep: K
         (None, Keep::Nothing) => {
             (job, convert::convert(&dev, &network, &calibration, &options, folder.path(), &progress)?, None)
         }
+        (None, Keep::Stored(layers)) => {
+            (job, convert::smaller(&dev, &network, &calibration, &options, folder.path(), &progress, layers)?, None)
+        }
         (None, Keep::Layers { resume }) => {
             let work = Work { dev: &dev, network: &network, images: &calibration, options: &options };
             let (conversion, checkpoint) = kept::convert(&work, out, folder.path(), resume, &progress)?;
@@ -186,7 +191,8 @@ fn lengths(steps: u32) -> Vec<u32> {
 /// layers lie.
 fn fitting(network: &network::Network, options: &convert::Options) -> Result<Placement> {
     fit_rules(&options.chip)?;
-    let demand = Demand::of(network, |a| convert::neurons_per_unit(a, options.population));
+    let network = options.keep.shrunk(network)?;
+    let demand = Demand::of(&network, |a| convert::neurons_per_unit(a, options.population));
     let found = verdict(&options.chip, &demand);
     match found.first() {
         Some(first) => Err(Error::input(format!("{} does not fit {}", network.name, options.chip.name), first)),

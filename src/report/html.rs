@@ -204,6 +204,6 @@ fn short(name: &str) -> String {
     if count <= 34 { name.to_string() } else { format!("…{}", name.chars().skip(count - 32).collect::<String>()) }
 }
 
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\'', "&#39;")
 }

@@ -4,6 +4,7 @@ mod cost;
 mod curve;
 mod html;
 mod memory;
+mod sweep;
 
 use std::path::Path;
 
@@ -18,6 +19,7 @@ use crate::spiking::Schedule;
 pub use cost::{Cost, EnergyRecord};
 pub use html::html;
 pub use memory::host_peak_bytes;
+pub use sweep::{LayerSweep, Measured, svg};
 
 /// report.json, version 1: keys may be added, these stay.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -80,6 +82,16 @@ pub fn notes(layers: &[LayerRecord], seen: bool) -> Vec<String> {
     let mut notes = Vec::new();
     if seen {
         notes.push("measured on the calibration images themselves: give others with --test".to_string());
+    }
+    let pruned = |l: &LayerRecord| {
+        let pruned = l.pruned?;
+        let cost = pruned.cost.map_or_else(String::new, |c| format!(" (costs {c:.1e} of what reads it)"));
+        let open = if pruned.proven == Some(false) { ", not proven to be the best" } else { "" };
+        Some(format!("{} of {} of {}{cost}{open}", pruned.kept, pruned.of, l.name))
+    };
+    let pruned: Vec<String> = layers.iter().filter_map(pruned).collect();
+    if !pruned.is_empty() {
+        notes.push(format!("nodes left: {}", pruned.join("; ")));
     }
     let short: Vec<&LayerRecord> = layers.iter().filter(|l| l.samples < l.inputs as u64).collect();
     if let Some(worst) = short.iter().max_by(|a, b| {
