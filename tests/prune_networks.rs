@@ -6,7 +6,7 @@ mod common;
 use synfit::chip::Chip;
 use synfit::compute::Device;
 use synfit::convert::{
-    Choose, Conversion, Images, Initial, Keep, Options, Response, Silent, Targets, convert, smaller, sweep,
+    Choose, Conversion, Images, Initial, Keep, Options, Response, Settle, Silent, Targets, convert, smaller, sweep,
 };
 use synfit::error::Result;
 use synfit::network::{Activation, Block, Dataset, Head, Layout, Network, Node, Op, Shape, Window};
@@ -76,9 +76,9 @@ fn options(keep: &str) -> Options {
         steps: 16,
         schedule: Schedule::Streaming,
         response: Response::Measured,
-        settle: 1,
+        settle: Settle::Each(1),
         initial: Initial::Calibrated,
-        targets: Targets::Linear,
+        targets: Targets::Auto,
         method: "descent".parse().unwrap(),
         keep: Keep::parse(&items).unwrap(),
         prune: Choose::Optimal,

@@ -12,9 +12,11 @@ mod kept;
 mod output;
 mod progress;
 mod prune;
+mod search;
 mod simulate;
 mod solve;
 mod table;
+mod timing;
 
 use std::process::ExitCode;
 

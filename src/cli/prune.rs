@@ -128,12 +128,11 @@ fn run_sweep(args: &Args, job: &JobArgs) -> Result<()> {
             let conversion = smaller(&dev, &network, &images, &options, scratch.path(), &progress, layers.clone())?;
             let trial = Trial {
                 network: &network,
-                spiking: &conversion.spiking,
                 images: &test,
                 labels: labels.as_deref(),
                 decision: whole.decision(&network)?,
             };
-            let test = compare(&dev, &trial, options.batch_bytes, &progress)?;
+            let test = compare(&dev, &conversion.spiking, &trial, options.batch_bytes, &progress)?;
             measured.push(Measured { kept, agreement: test.agreement, relative_error: test.relative_error });
         }
         swept.push(LayerSweep { curve, measured });

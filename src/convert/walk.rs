@@ -6,7 +6,7 @@ use std::path::Path;
 use super::prune::Plan;
 use super::restore::Finished;
 use super::tape::{Tape, Tapes};
-use super::{Conversion, Images, LayerRecord, Options, Response, Watch, go_on, input_code, views};
+use super::{Conversion, Images, LayerRecord, Options, Response, Watch, go_on, input_code, settle, views};
 use crate::chip::{FitRules, fit_rules};
 use crate::compute::{Buffer, Device};
 use crate::error::{Error, Result};
@@ -22,6 +22,8 @@ pub(super) struct Walk<'a> {
     pub options: &'a Options,
     /// The chip's constraints as the solver states them.
     pub rules: FitRules,
+    /// Signs of source neurons (node, element) that layers have settled, where the chip gives neurons a sign.
+    pub signs: std::collections::HashMap<(usize, usize), i8>,
     /// What stays of the layers, if not all of it.
     pub plan: Option<Plan>,
     pub watch: &'a dyn Watch,
@@ -30,6 +32,8 @@ pub(super) struct Walk<'a> {
     /// One per node that has been reached; the input has none.
     pub forward: Vec<Option<NodeRunner>>,
     pub runners: Vec<Option<Runner>>,
+    /// Steps that each node waits before it may fire.
+    pub windows: Vec<u32>,
     pub tapes: Tapes,
     /// Trained activations and spike trains of neurons that are still to be read.
     pub ann: Vec<Option<Tape>>,
@@ -58,7 +62,7 @@ impl<'a> Walk<'a> {
                 largest = x.iter().fold(largest, |m, v| m.max(v.abs()));
             }
         }
-        let (input, gain) = input_code(network, images, largest);
+        let (input, gain) = input_code(network, images, &options.chip, largest);
         let peak = input.max_abs();
         let node = SpikingNode {
             name: network.nodes[0].name.clone(),
@@ -86,12 +90,14 @@ impl<'a> Walk<'a> {
             images,
             options,
             rules,
+            signs: std::collections::HashMap::new(),
             plan,
             watch,
             spiking,
             batches,
             forward: vec![None],
             runners: vec![None],
+            windows: settle::windows(network, options.settle, options.steps),
             tapes: Tapes::new(scratch),
             ann: vec![None],
             spikes: vec![None],

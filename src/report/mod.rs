@@ -1,5 +1,7 @@
 //! The account of a conversion: report.json is the record, report.html the pictures.
 
+mod cost;
+mod curve;
 mod html;
 mod memory;
 mod sweep;
@@ -8,12 +10,13 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::compare::TestRecord;
+use crate::compare::{Point, TestRecord};
 use crate::compute::{Device, DeviceInfo};
 use crate::convert::LayerRecord;
 use crate::error::{Error, Result};
 use crate::spiking::Schedule;
 
+pub use cost::{Cost, EnergyRecord};
 pub use html::html;
 pub use memory::host_peak_bytes;
 pub use sweep::{LayerSweep, Measured, svg};
@@ -37,6 +40,15 @@ pub struct Report {
     pub synapses: usize,
     pub layers: Vec<LayerRecord>,
     pub test: TestRecord,
+    /// The same network, as it was converted for `steps`, run for fewer: the last point is `test`.
+    #[serde(default)]
+    pub curve: Vec<Point>,
+    /// How `steps` was found where it was to be as few as possible.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub search: Option<Search>,
+    /// On the chip; null in reports of earlier versions.
+    #[serde(default)]
+    pub cost: Option<Cost>,
     /// What the reader should know of these figures.
     #[serde(default)]
     pub notes: Vec<String>,
@@ -54,6 +66,15 @@ impl Report {
         let text = std::fs::read_to_string(path).map_err(|e| Error::input(&name, e.to_string()))?;
         serde_json::from_str(&text).map_err(|e| Error::input(&name, e.to_string()))
     }
+}
+
+/// Conversions for other numbers of steps, all of them tested on the same images.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Search {
+    /// What was asked for.
+    pub agreement: f64,
+    /// In the order of trial.
+    pub tried: Vec<Point>,
 }
 
 /// Notes on a conversion's figures. `seen`: the test images are the calibration images.
