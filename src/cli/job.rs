@@ -306,7 +306,7 @@ impl JobArgs {
             return Err(Error::input("population", format!("{population} is outside 2..=64")));
         }
         let schedule = word("schedule", given("schedule", &self.schedule)?, "streaming, layered")?;
-        let settle = settle(given("settle", &self.settle)?, schedule, &chip.neuron)?;
+        let settle = settle(given("settle", &self.settle)?, schedule, &chip)?;
         Ok(Options {
             chip,
             steps,
@@ -453,14 +453,18 @@ fn word<T: serde::de::DeserializeOwned>(key: &str, value: &str, known: &str) -> 
 }
 
 /// Steps that layers wait before they may fire.
-fn settle(text: &str, schedule: Schedule, neuron: &Model) -> Result<u32> {
+fn settle(text: &str, schedule: Schedule, chip: &Chip) -> Result<u32> {
+    let neuron = &chip.neuron;
     let plain = !neuron.is_leaky() && neuron.refractory == 0;
     if text == "auto" {
-        return Ok(u32::from(schedule == Schedule::Streaming && plain));
+        return Ok(u32::from(schedule == Schedule::Streaming && plain && chip.settles()));
     }
     let steps: u32 = text.parse().map_err(|_| unknown("settle", text, "auto or a number of steps"))?;
     if steps > 0 && schedule == Schedule::Layered {
         return Err(Error::input("settle", "in the layered schedule every layer waits for all its input already"));
+    }
+    if steps > 0 && chip.dynamics.settle == Some(false) {
+        return Err(Error::input("settle", format!("the neurons of {} cannot wait before they fire", chip.name)));
     }
     if steps > 0 && !plain {
         return Err(Error::input("settle", "is for neurons that neither leak nor rest after a spike"));
