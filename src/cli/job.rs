@@ -305,7 +305,7 @@ impl JobArgs {
         if let Some(owner) = &self.bits_scale {
             chip.weights.scale = word::<ScaleOwner>("bits-scale", owner, "layer, channel, neuron")?.into();
         }
-        let Timing { steps, schedule, settle } = self.timing(network, &chip.neuron)?;
+        let Timing { steps, schedule, settle } = self.timing(network, &chip)?;
         let ridge = *given("ridge", &self.ridge)?;
         if !(ridge >= 0.0 && ridge.is_finite()) {
             return Err(Error::input("ridge", format!("{ridge} is not a number >= 0")));
