@@ -71,7 +71,7 @@ fn measurements_have_both_clocks() {
         assert!(took.wall > 0.0, "{dev:?}");
         assert_eq!(took.gpu.is_some(), dev.has_clock(), "{dev:?}");
         if let Some(gpu) = took.gpu {
-            assert!(gpu > 0.0 && gpu <= 2.0 * took.wall + 1e-3, "{dev:?}: {took:?}");
+            assert!(gpu > 0.0 && gpu <= 1.1 * took.wall + 1e-4, "{dev:?}: {took:?}");
         }
         // Nothing is measured of what runs between measurements, or of nothing.
         peak::fma(dev, 4096, (0.5, 0.5), &mut y).unwrap();

@@ -8,8 +8,7 @@ pub enum Settle {
     /// So many steps for every layer that fires on uneven input.
     Each(u32),
     /// At most so many steps in all along the longest path: one each for as many layers, evenly spread over the path from
-    /// the first on. Every other layer is as good as all of them; a second step brings deep networks nothing, or harm
-    /// (benches/RESULTS.md), until there are enough for every layer to wait for all its input.
+    /// the first on; as many as a train has for every layer where that is enough for all of them.
     Within(u64),
 }
 
