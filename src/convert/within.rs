@@ -16,6 +16,18 @@ const PATHS: usize = 8;
 /// Fits again with scales that leave room for the biases, which move a little each time.
 const TRIES: usize = 4;
 
+/// Bounds of m rows whose columns' signs are 1 or -1 where given, else 0.
+fn signed_bounds(given: &[i8], m: usize) -> (Bounds, Bounds) {
+    if given.iter().all(|g| *g == 0) {
+        return (Bounds::None, Bounds::None);
+    }
+    let bound = |open: f64, closed: i8| {
+        let row: Vec<f64> = given.iter().map(|g| if *g == closed { 0.0 } else { open }).collect();
+        Bounds::Element(row.repeat(m))
+    };
+    (bound(f64::NEG_INFINITY, 1), bound(f64::INFINITY, -1))
+}
+
 impl Walk<'_> {
     /// Solves it. Where its biases are too wide for the chip at the best scales, the scales are only as fine as the biases
     /// allow, and the weights are fitted to those; where groups have to share a scale, they take the coarsest.
@@ -40,8 +52,12 @@ impl Walk<'_> {
             if wanted == scale {
                 break;
             }
-            for (spec, scale) in specs.iter_mut().zip(wanted.chunks(m)) {
+            for ((spec, found), scale) in specs.iter_mut().zip(&tried.solutions).zip(wanted.chunks(m)) {
                 spec.scale = Some(scale.to_vec());
+                // the signs are settled: looking for them again costs more than it could bring
+                if let Some(signs) = &found.signs {
+                    (spec.lower, spec.upper) = signed_bounds(signs, m);
+                }
             }
             tried = self.solve(task, rows, targets, &specs, true)?;
         }
@@ -78,14 +94,7 @@ impl Walk<'_> {
             return vec![Spec { grid, ..own }; task.groups];
         };
         let spec = |signs: super::signs::Columns| {
-            let bound = |open: f64, closed: i8| -> Bounds {
-                let row = signs.given.iter().map(|g| if *g == closed { 0.0 } else { open });
-                Bounds::Element(row.collect::<Vec<_>>().repeat(m))
-            };
-            let (lower, upper) = match signs.given.iter().all(|g| *g == 0) {
-                true => (Bounds::None, Bounds::None),
-                false => (bound(f64::NEG_INFINITY, 1), bound(f64::INFINITY, -1)),
-            };
+            let (lower, upper) = signed_bounds(&signs.given, m);
             Spec { signs: Signs::Input, sign_groups: Some(signs.group), lower, upper, ..own.clone() }
         };
         signs.into_iter().map(spec).collect()
