@@ -28,33 +28,24 @@ PY
 }
 
 wanted=("$@")
-networks=$data/networks
-mnist=(--calibration "$data/mnist/train-images-idx3-ubyte.gz" --images 1000
-    --test "$data/mnist/t10k-images-idx3-ubyte.gz" --labels "$data/mnist/t10k-labels-idx1-ubyte.gz" --test-every 5
-    --scale 0.00392156862745098)
+# shellcheck source=benches/data.sh
+source benches/data.sh
 digits=(--model configs/digits/digits_cnn.onnx --calibration configs/digits/train_images.npy
     --test configs/digits/test_images.npy --labels configs/digits/test_labels.npy --scale 0.0625)
-cifar=(--calibration "$data/cifar10/train2000_images.npy" --images 256
-    --test "$data/cifar10/test2000_images.npy" --labels "$data/cifar10/test2000_labels.npy" --test-images 500
-    --scale 0.00392156862745098 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225)
-random=(--images 2000 --test-images 2000)
 
 bar digits 99 -- "${digits[@]}" --steps 16
-bar lenet16 99.5 -- --model "$networks/mnist_lenet_avgpool.onnx" "${mnist[@]}" --steps 16
-bar lenet32 99.8 -- --model "$networks/mnist_lenet_avgpool.onnx" "${mnist[@]}" --steps 32
+bar lenet16 99.5 -- --model "$networks/mnist_lenet_avgpool.onnx" "${mnist[@]}" --images 1000 --steps 16
+bar lenet32 99.8 -- --model "$networks/mnist_lenet_avgpool.onnx" "${mnist[@]}" --images 1000 --steps 32
 # 16 steps leave an MLP little room: more images than the others' 1000 fit it better.
-bar mlp16 99.5 -- --model "$networks/mnist_mlp_256x4.onnx" "${mnist[@]/#1000/10000}" --steps 16
-bar maxpool32 99 -- --model "$networks/mnist_conv_maxpool.onnx" "${mnist[@]}" --steps 32
-bar wonnx32 99 -- --model "$networks/mnist_wonnx.onnx" "${mnist[@]}" --steps 32
-bar sigmoid64 98 -- --model "$networks/mnist_mlp_sigmoid_6x200.onnx" "${mnist[@]}" --steps 64
-bar acasxu128 85 -- --model "$networks/acasxu_1_1.onnx" --calibration uniform:-0.5..0.5 "${random[@]}" \
-    --decision argmin --steps 128
-# Position, velocity, angle, angular velocity of the task.
-bar cartpole64 98 -- --model "$networks/cartpole_policy.onnx" \
-    --calibration uniform:-4.8..4.8,-3..3,-0.418..0.418,-3.5..3.5 "${random[@]}" --steps 64
+bar mlp16 99.5 -- --model "$networks/mnist_mlp_256x4.onnx" "${mnist[@]}" --images 10000 --steps 16
+bar maxpool32 99 -- --model "$networks/mnist_conv_maxpool.onnx" "${mnist[@]}" --images 1000 --steps 32
+bar wonnx32 99 -- --model "$networks/mnist_wonnx.onnx" "${mnist[@]}" --images 1000 --steps 32
+bar sigmoid64 98 -- --model "$networks/mnist_mlp_sigmoid_6x200.onnx" "${mnist[@]}" --images 1000 --steps 64
+bar acasxu128 85 -- --model "$networks/acasxu_1_1.onnx" "${acasxu[@]}" --images 2000 --steps 128
+bar cartpole64 98 -- --model "$networks/cartpole_policy.onnx" "${cartpole[@]}" --images 2000 --steps 64
 for form in conv1x1 slicepad; do
-    bar "resnet20_${form}_8" 68 -- --model "$networks/cifar10_resnet20_$form.onnx" "${cifar[@]}" --steps 8
-    bar "resnet20_${form}_16" 78 -- --model "$networks/cifar10_resnet20_$form.onnx" "${cifar[@]}" --steps 16
-    bar "resnet20_${form}_32" 87 -- --model "$networks/cifar10_resnet20_$form.onnx" "${cifar[@]}" --steps 32
+    bar "resnet20_${form}_8" 68 -- --model "$networks/cifar10_resnet20_$form.onnx" "${resnet20[@]}" --steps 8
+    bar "resnet20_${form}_16" 78 -- --model "$networks/cifar10_resnet20_$form.onnx" "${resnet20[@]}" --steps 16
+    bar "resnet20_${form}_32" 87 -- --model "$networks/cifar10_resnet20_$form.onnx" "${resnet20[@]}" --steps 32
 done
 exit $failed

@@ -61,10 +61,9 @@ pub struct LayerActivity {
     pub synops_per_image: f64,
 }
 
-/// What is compared, on what.
+/// What a spiking network is compared with, on what.
 pub struct Trial<'a> {
     pub network: &'a Network,
-    pub spiking: &'a SpikingNetwork,
     pub images: &'a Images,
     /// One an image.
     pub labels: Option<&'a [i64]>,
@@ -84,73 +83,154 @@ pub fn check_labels(network: &Network, labels: &[i64], images: usize) -> Result<
     }
 }
 
+/// Agreement and its price at one number of steps.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Point {
+    pub steps: u32,
+    /// Steps from the first input to the result.
+    pub latency: u64,
+    pub agreement: Option<f64>,
+    pub snn_accuracy: Option<f64>,
+    pub relative_error: f64,
+    pub spikes_per_image: f64,
+    pub synops_per_image: f64,
+}
+
+impl Point {
+    /// `record`: of `spiking` run for `steps`.
+    pub fn new(spiking: &SpikingNetwork, steps: u32, record: &TestRecord) -> Self {
+        Self {
+            steps,
+            latency: spiking.latency_at(steps),
+            agreement: record.agreement,
+            snn_accuracy: record.snn_accuracy,
+            relative_error: record.relative_error,
+            spikes_per_image: record.spikes_per_image,
+            synops_per_image: record.synops_per_image,
+        }
+    }
+}
+
 /// Runs both networks on all images.
 ///
 /// # Errors
 /// Labels that are not as many as the images or not among the outputs; a broken device; an interrupt.
-pub fn compare(dev: &Device, trial: &Trial, batch_bytes: u64, watch: &dyn Watch) -> Result<TestRecord> {
-    let Trial { network, spiking, images, labels, decision } = *trial;
-    let outputs = network.output_shape().len();
+pub fn compare(
+    dev: &Device,
+    spiking: &SpikingNetwork,
+    trial: &Trial,
+    batch_bytes: u64,
+    watch: &dyn Watch,
+) -> Result<TestRecord> {
+    let mut records = compare_at(dev, spiking, trial, &[spiking.steps], batch_bytes, watch)?;
+    records.pop().ok_or_else(|| Error::work("test", "no record"))
+}
+
+/// As `compare`, the spiking network run for each of several numbers of steps: a record of each.
+///
+/// # Errors
+/// As `compare`.
+pub fn compare_at(
+    dev: &Device,
+    spiking: &SpikingNetwork,
+    trial: &Trial,
+    steps: &[u32],
+    batch_bytes: u64,
+    watch: &dyn Watch,
+) -> Result<Vec<TestRecord>> {
+    let Trial { network, images, labels, decision } = *trial;
     if let Some(labels) = labels {
         check_labels(network, labels, images.len())?;
     }
     let forward = Forward::new(dev, network)?;
-    let simulation = Simulation::new(dev, spiking)?;
-    let mut activity = Activity::default();
-    let (mut agree, mut ann_right, mut snn_right) = (0usize, 0usize, 0usize);
-    let mut sums = Sums::default();
-    let batches = batches(dev, spiking, images.len(), batch_bytes);
-    watch.stage("test", batches.len() as u64);
-    for range in batches {
-        go_on(watch)?;
-        let count = range.len();
-        let raw = images.data.batch(range.clone())?;
-        let ann = forward.run(dev, count, &images.preprocess(&raw))?;
-        let snn = simulation.run(dev, count, &raw, &mut activity)?;
-        for (i, (a, s)) in ann.chunks_exact(outputs).zip(snn.chunks_exact(outputs)).enumerate() {
-            sums.add(a, s);
-            let (da, ds) = (decision.of(a), decision.of(s));
-            agree += usize::from(da == ds);
-            if let Some(labels) = labels {
-                let label = Some(labels[range.start + i] as usize);
-                ann_right += usize::from(da == label);
-                snn_right += usize::from(ds == label);
+    let longest = steps.iter().copied().max().unwrap_or(spiking.steps);
+    let batches = batches(dev, spiking, longest, images.len(), batch_bytes);
+    let mut tallies = vec![Tally::default(); steps.len()];
+    watch.stage("test", (batches.len() * steps.len()) as u64);
+    // The trained network's outputs of as many batches as fit the budget are kept for all numbers of steps.
+    let outputs = (batches.first().map_or(1, ExactSizeIterator::len) * network.output_shape().len() * 4) as u64;
+    for batches in batches.chunks((batch_bytes / outputs.max(1)).max(1) as usize) {
+        let mut trained = Vec::with_capacity(batches.len());
+        for range in batches {
+            go_on(watch)?;
+            trained.push(forward.run(dev, range.len(), &images.preprocess(&images.data.batch(range.clone())?))?);
+        }
+        for (&steps, tally) in steps.iter().zip(&mut tallies) {
+            let spiking = SpikingNetwork { steps, ..spiking.clone() };
+            let simulation = Simulation::new(dev, &spiking)?;
+            for (range, ann) in batches.iter().zip(&trained) {
+                go_on(watch)?;
+                let raw = images.data.batch(range.clone())?;
+                let snn = simulation.run(dev, range.len(), &raw, &mut tally.activity)?;
+                tally.add(decision, ann, &snn, network.output_shape().len(), labels.map(|l| &l[range.clone()]));
+                watch.tick();
             }
         }
-        watch.tick();
     }
-    let n = images.len() as f64;
-    let judged = decision != Decision::None;
-    let accuracy = |right: usize| (judged && labels.is_some()).then_some(right as f64 / n);
-    let per_image = |total: u64| total as f64 / n;
-    let layers = spiking
-        .nodes
-        .iter()
-        .enumerate()
-        .filter(|(_, node)| matches!(node.op, crate::spiking::SpikingOp::Neurons(_)))
-        .map(|(i, node)| LayerActivity {
-            name: node.name.clone(),
-            neurons: if node.firing().is_some() { node.shape.len() } else { 0 },
-            spikes_per_image: per_image(activity.spikes[i]),
-            rate: per_image(activity.spikes[i]) / (node.shape.len() as f64 * f64::from(spiking.steps)),
-            synops_per_image: per_image(activity.synaptic_operations[i]),
-        })
-        .collect();
-    Ok(TestRecord {
-        images: images.len(),
-        ann_accuracy: accuracy(ann_right),
-        snn_accuracy: accuracy(snn_right),
-        agreement: judged.then_some(agree as f64 / n),
-        relative_error: sums.relative(),
-        spikes_per_image: per_image(activity.spikes.iter().sum()),
-        synops_per_image: per_image(activity.synaptic_operations.iter().sum()),
-        ann_macs_per_image: network.macs(),
-        layers,
-    })
+    Ok(steps.iter().zip(tallies).map(|(&steps, tally)| tally.record(spiking, trial, steps)).collect())
+}
+
+/// What is counted while the images go by.
+#[derive(Clone, Default)]
+struct Tally {
+    activity: Activity,
+    agree: usize,
+    ann_right: usize,
+    snn_right: usize,
+    sums: Sums,
+}
+
+impl Tally {
+    /// Both networks' outputs of a batch, `[images][outputs]`.
+    fn add(&mut self, decision: Decision, ann: &[f32], snn: &[f32], outputs: usize, labels: Option<&[i64]>) {
+        for (i, (a, s)) in ann.chunks_exact(outputs).zip(snn.chunks_exact(outputs)).enumerate() {
+            self.sums.add(a, s);
+            let (da, ds) = (decision.of(a), decision.of(s));
+            self.agree += usize::from(da == ds);
+            if let Some(labels) = labels {
+                let label = Some(labels[i] as usize);
+                self.ann_right += usize::from(da == label);
+                self.snn_right += usize::from(ds == label);
+            }
+        }
+    }
+
+    fn record(&self, spiking: &SpikingNetwork, trial: &Trial, steps: u32) -> TestRecord {
+        let Trial { network, images, labels, decision } = *trial;
+        let n = images.len() as f64;
+        let judged = decision != Decision::None;
+        let accuracy = |right: usize| (judged && labels.is_some()).then_some(right as f64 / n);
+        let per_image = |total: u64| total as f64 / n;
+        let Activity { spikes, synaptic_operations } = &self.activity;
+        let layers = spiking
+            .nodes
+            .iter()
+            .enumerate()
+            .filter(|(_, node)| matches!(node.op, crate::spiking::SpikingOp::Neurons(_)))
+            .map(|(i, node)| LayerActivity {
+                name: node.name.clone(),
+                neurons: if node.firing().is_some() { node.shape.len() } else { 0 },
+                spikes_per_image: per_image(spikes[i]),
+                rate: per_image(spikes[i]) / (node.shape.len() as f64 * f64::from(steps)),
+                synops_per_image: per_image(synaptic_operations[i]),
+            })
+            .collect();
+        TestRecord {
+            images: images.len(),
+            ann_accuracy: accuracy(self.ann_right),
+            snn_accuracy: accuracy(self.snn_right),
+            agreement: judged.then_some(self.agree as f64 / n),
+            relative_error: self.sums.relative(),
+            spikes_per_image: per_image(spikes.iter().sum()),
+            synops_per_image: per_image(synaptic_operations.iter().sum()),
+            ann_macs_per_image: network.macs(),
+            layers,
+        }
+    }
 }
 
 /// Sums over all outputs for the relative error.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Sums {
     count: f64,
     ann: f64,
@@ -176,8 +256,8 @@ impl Sums {
 }
 
 /// Batches whose live trains fit the budget and whose largest fits one device binding.
-fn batches(dev: &Device, spiking: &SpikingNetwork, images: usize, batch_bytes: u64) -> Vec<Range<usize>> {
-    let steps = if spiking.schedule == Schedule::Layered { 1 } else { u64::from(spiking.steps) };
+fn batches(dev: &Device, spiking: &SpikingNetwork, steps: u32, images: usize, batch_bytes: u64) -> Vec<Range<usize>> {
+    let steps = if spiking.schedule == Schedule::Layered { 1 } else { u64::from(steps) };
     let largest = spiking.nodes.iter().map(|n| n.shape.len() as u64).max().unwrap_or(1) * steps * 4;
     let size = (batch_bytes / (3 * largest)).min(dev.max_buffer_bytes() / largest).clamp(1, images.max(1) as u64);
     (0..images).step_by(size as usize).map(|s| s..(s + size as usize).min(images)).collect()

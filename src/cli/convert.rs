@@ -7,17 +7,17 @@ use super::job::{JobArgs, is_uniform, job_file};
 use super::kept::{self, Work};
 use super::output::OutputFolder;
 use super::progress::Progress;
-use super::table;
+use super::{search, table};
 use crate::chip::place::Placement;
 use crate::chip::rules::verdict;
 use crate::chip::{Demand, fit_rules};
-use crate::compare::{check_labels, compare};
+use crate::compare::{Decision, Point, Trial, check_labels, compare, compare_at};
 use crate::compute::Device;
-use crate::convert;
+use crate::convert::{self, Finished};
 use crate::error::{Error, Result};
 use crate::export;
 use crate::network;
-use crate::report::{self, Cost, DeviceRecord, PeakMemory, Report, Seconds, html};
+use crate::report::{self, Cost, DeviceRecord, PeakMemory, Report, Search, Seconds, html};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -47,6 +47,8 @@ pub fn run(args: &Args) -> Result<()> {
 /// What becomes of finished layers when the conversion is interrupted.
 pub enum Keep {
     Nothing,
+    /// Those of a finished conversion with other sizes are used as far as they go.
+    Stored(Vec<Finished>),
     /// They stay beside the result's place; with `resume`, those of an earlier run are used.
     Layers {
         resume: bool,
@@ -84,9 +86,15 @@ pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])], keep: K
     };
     let (_, calibration_source) = located.need()?;
     let choice = located.choice()?;
-    let options = located.options(&network)?;
-    let placement = fitting(&network, &options)?;
     let decision = located.decision(&network)?;
+    let wanted = located.wanted_agreement(decision != Decision::None)?;
+    if wanted.is_some() && matches!(keep, Keep::Layers { resume: true }) {
+        return Err(Error::input("--resume", "--steps auto keeps no layers to go on from: give a number of steps"));
+    }
+    // Whatever is wrong with a search's options shows with its first number of steps.
+    let first = if wanted.is_some() { located.with_steps(search::FIRST) } else { located.clone() };
+    let options = first.options(&network)?;
+    let placement = fitting(&network, &options)?;
     let calibration = located.calibration_images(&network)?;
     let test = located.test_images(&network)?;
     let labels = located.test_labels(&test)?;
@@ -98,20 +106,40 @@ pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])], keep: K
     let read = start.elapsed().as_secs_f64();
 
     let began = Instant::now();
-    let (conversion, checkpoint) = match keep {
-        Keep::Nothing => (convert::convert(&dev, &network, &calibration, &options, folder.path(), &progress)?, None),
-        Keep::Layers { resume } => {
+    let trial = Trial { network: &network, images: &test, labels: labels.as_deref(), decision };
+    let mut tried = Vec::new();
+    let (job, conversion, checkpoint) = match (wanted, keep) {
+        (Some(wanted), _) => {
+            let (steps, conversion) = search::fewest(wanted, |steps| {
+                let options = located.with_steps(steps).options(&network)?;
+                let conversion = convert::convert(&dev, &network, &calibration, &options, folder.path(), &progress)?;
+                let record = compare(&dev, &conversion.spiking, &trial, options.batch_bytes, &progress)?;
+                progress.done();
+                eprintln!("T = {steps}: agreement {}", table::percent(record.agreement));
+                tried.push(Point::new(&conversion.spiking, steps, &record));
+                Ok(((steps, conversion), record.agreement.unwrap_or(0.0)))
+            })?;
+            (job.with_steps(steps), conversion, None)
+        }
+        (None, Keep::Nothing) => {
+            (job, convert::convert(&dev, &network, &calibration, &options, folder.path(), &progress)?, None)
+        }
+        (None, Keep::Stored(layers)) => {
+            (job, convert::smaller(&dev, &network, &calibration, &options, folder.path(), &progress, layers)?, None)
+        }
+        (None, Keep::Layers { resume }) => {
             let work = Work { dev: &dev, network: &network, images: &calibration, options: &options };
             let (conversion, checkpoint) = kept::convert(&work, out, folder.path(), resume, &progress)?;
-            (conversion, Some(checkpoint))
+            (job, conversion, Some(checkpoint))
         }
     };
     let converted = began.elapsed().as_secs_f64();
     let began = Instant::now();
     let spiking = &conversion.spiking;
-    let trial =
-        crate::compare::Trial { network: &network, spiking, images: &test, labels: labels.as_deref(), decision };
-    let record = compare(&dev, &trial, options.batch_bytes, &progress)?;
+    let lengths = lengths(spiking.steps);
+    let mut records = compare_at(&dev, spiking, &trial, &lengths, options.batch_bytes, &progress)?;
+    let curve = lengths.iter().zip(&records).map(|(&steps, record)| Point::new(spiking, steps, record)).collect();
+    let record = records.pop().ok_or_else(|| Error::work("test", "no record"))?;
     let tested = began.elapsed().as_secs_f64();
     progress.done();
 
@@ -121,7 +149,7 @@ pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])], keep: K
         device: DeviceRecord::from(dev.info()),
         network: network.name.clone(),
         chip: options.chip.name.clone(),
-        steps: options.steps,
+        steps: spiking.steps,
         schedule: options.schedule,
         latency: spiking.latency(),
         seed: options.seed,
@@ -131,6 +159,8 @@ pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])], keep: K
         layers: conversion.layers,
         cost: Some(Cost::of(&options.chip, &placement, &record)),
         test: record,
+        curve,
+        search: wanted.map(|agreement| Search { agreement, tried }),
         seconds: Seconds { total: start.elapsed().as_secs_f64(), read, convert: converted, test: tested },
         peak_memory: PeakMemory::measure(&dev),
     };
@@ -151,11 +181,18 @@ pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])], keep: K
     Ok(report)
 }
 
+/// Numbers of steps that the result is also run for: the powers of two below its own, then its own. Together they cost
+/// about twice the last alone.
+fn lengths(steps: u32) -> Vec<u32> {
+    (0..).map(|k| 1 << k).take_while(|&t| t < steps).chain([steps]).collect()
+}
+
 /// Before any work: the chip's constraints must be ones that a conversion keeps, and the network must fit it. Where its
 /// layers lie.
 fn fitting(network: &network::Network, options: &convert::Options) -> Result<Placement> {
     fit_rules(&options.chip)?;
-    let demand = Demand::of(network, |a| convert::neurons_per_unit(a, options.population));
+    let network = options.keep.shrunk(network)?;
+    let demand = Demand::of(&network, |a| convert::neurons_per_unit(a, options.population));
     let found = verdict(&options.chip, &demand);
     match found.first() {
         Some(first) => Err(Error::input(format!("{} does not fit {}", network.name, options.chip.name), first)),

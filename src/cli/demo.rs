@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::convert;
 use super::job::JobArgs;
+use super::timing::Steps;
 use crate::error::Result;
 
 #[derive(clap::Args)]
@@ -11,12 +12,21 @@ pub struct Args {
     /// Folder for the result
     #[arg(long, value_name = "DIR", default_value = "out/demo")]
     out: PathBuf,
-    /// auto, gpu, cpu or an index of `synfit devices`
+    /// auto, gpu, cpu, opengl or an index of `synfit devices`
     #[arg(long)]
     device: Option<String>,
-    /// Time steps
-    #[arg(long, value_name = "T", default_value_t = 16)]
-    steps: u32,
+    /// Time steps, or auto: as few as reach --agreement
+    #[arg(long, value_name = "T|auto", default_value = "16")]
+    steps: Steps,
+    /// With --steps auto: the fraction of test images on which both networks must decide alike
+    #[arg(long, value_name = "FRACTION")]
+    agreement: Option<f64>,
+    /// As for convert
+    #[arg(long, value_name = "N|auto")]
+    settle: Option<String>,
+    /// As for convert
+    #[arg(long, value_name = "L")]
+    latency: Option<u64>,
     /// Bits of a synapse
     #[arg(long, value_name = "B")]
     bits: Option<String>,
@@ -42,6 +52,9 @@ pub fn run(args: &Args) -> Result<()> {
         labels: file(3),
         scale: Some(0.0625),
         steps: Some(args.steps),
+        agreement: args.agreement,
+        settle: args.settle.clone(),
+        latency: args.latency,
         bits: args.bits.clone(),
         device: args.device.clone(),
         ..JobArgs::default()

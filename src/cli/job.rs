@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::timing::{Steps, Timing};
 use crate::chip::{Chip, Grid, ScaleOwner};
 use crate::compare::Decision;
 use crate::compute::Choice;
@@ -12,7 +13,6 @@ use crate::convert::{Choose, Images, Keep, Options};
 use crate::error::{Error, Result};
 use crate::network::{ChannelOrder, Dataset, Layout, Network, Preprocess};
 use crate::neuron::Model;
-use crate::spiking::{STEPS, Schedule};
 
 /// All keys are optional here; `Job::resolve` says which are needed.
 #[derive(Debug, Clone, Default, clap::Args, Serialize, Deserialize)]
@@ -76,10 +76,19 @@ pub struct JobArgs {
     #[arg(long, help_heading = "Target")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub neuron: Option<String>,
-    /// Time steps [default: 32]
-    #[arg(long, value_name = "T", help_heading = "Target")]
+    /// Time steps, or auto: as few as reach --agreement [default: 32]
+    #[arg(long, value_name = "T|auto", help_heading = "Target")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub steps: Option<u32>,
+    pub steps: Option<Steps>,
+    /// With --steps auto: the fraction of test images on which both networks must decide alike
+    #[arg(long, value_name = "FRACTION", help_heading = "Target")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agreement: Option<f64>,
+    /// The result must come within L steps of the first input: what L leaves beyond --steps goes to settling windows of one
+    /// step, evenly over the layers, unless --settle says otherwise [default: as --settle makes it]
+    #[arg(long, value_name = "L", help_heading = "Target")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency: Option<u64>,
     /// Bits of a synapse instead of the chip's: 2..16 (two's complement), sym2..sym16 (sign and magnitude), u1..u16
     /// (unsigned), even2..even16, 1.58 (ternary), or none (real-valued)
     #[arg(long, value_name = "B", help_heading = "Target")]
@@ -108,7 +117,8 @@ pub struct JobArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub settle: Option<String>,
     /// Currents to fit: response (where a unit is silent or saturated, any current that keeps its neuron so) or linear
-    /// (the trained pre-activations everywhere) [default: linear]
+    /// (the trained pre-activations everywhere); auto is response from the first layer on that is made smaller, else linear
+    /// [default: auto]
     #[arg(long, value_name = "WHICH", help_heading = "Fit")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub targets: Option<String>,
@@ -144,7 +154,7 @@ pub struct JobArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub decision: Option<String>,
 
-    /// auto (a real GPU if there is one, else the CPU), gpu, cpu, or an index of `synfit devices` [default: auto]
+    /// auto (a real GPU if there is one, else the CPU), gpu, cpu, opengl, or an index of `synfit devices` [default: auto]
     #[arg(long, help_heading = "Run")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
@@ -201,6 +211,8 @@ impl JobArgs {
             chip: self.chip.or(below.chip),
             neuron: self.neuron.or(below.neuron),
             steps: self.steps.or(below.steps),
+            agreement: self.agreement.or(below.agreement),
+            latency: self.latency.or(below.latency),
             bits: self.bits.or(below.bits),
             bits_scale: self.bits_scale.or(below.bits_scale),
             schedule: self.schedule.or(below.schedule),
@@ -231,12 +243,12 @@ impl JobArgs {
             channels: text("rgb"),
             test_every: Some(1),
             chip: text("generic8"),
-            steps: Some(32),
+            steps: Some(Steps::Number(32)),
             schedule: text("streaming"),
             response: text("measured"),
             initial_potential: text("calibrated"),
             settle: text("auto"),
-            targets: text("linear"),
+            targets: text("auto"),
             method: text("auto"),
             prune: text("optimal"),
             prune_by: text("cost"),
@@ -293,10 +305,7 @@ impl JobArgs {
         if let Some(owner) = &self.bits_scale {
             chip.weights.scale = word::<ScaleOwner>("bits-scale", owner, "layer, channel, neuron")?.into();
         }
-        let steps = *given("steps", &self.steps)?;
-        if !STEPS.contains(&steps) {
-            return Err(Error::input("steps", format!("{steps} is outside {STEPS:?}")));
-        }
+        let Timing { steps, schedule, settle } = self.timing(network, &chip)?;
         let ridge = *given("ridge", &self.ridge)?;
         if !(ridge >= 0.0 && ridge.is_finite()) {
             return Err(Error::input("ridge", format!("{ridge} is not a number >= 0")));
@@ -305,8 +314,6 @@ impl JobArgs {
         if !(2..=64).contains(&population) {
             return Err(Error::input("population", format!("{population} is outside 2..=64")));
         }
-        let schedule = word("schedule", given("schedule", &self.schedule)?, "streaming, layered")?;
-        let settle = settle(given("settle", &self.settle)?, schedule, &chip)?;
         Ok(Options {
             chip,
             steps,
@@ -318,7 +325,7 @@ impl JobArgs {
                 given("initial_potential", &self.initial_potential)?,
                 "calibrated, half",
             )?,
-            targets: word("targets", given("targets", &self.targets)?, "response, linear")?,
+            targets: word("targets", given("targets", &self.targets)?, "auto, response, linear")?,
             method: given("method", &self.method)?.parse()?,
             keep: Keep::parse(self.keep.as_deref().unwrap_or_default())?,
             prune: self.choose()?,
@@ -443,36 +450,13 @@ fn ranges_of(text: &str) -> Result<(Vec<f32>, Vec<f32>)> {
     Ok(bounds)
 }
 
-fn unknown(key: &str, value: &str, known: &str) -> Error {
+pub(super) fn unknown(key: &str, value: &str, known: &str) -> Error {
     Error::input(key, format!("`{value}` is none of {known}"))
 }
 
 /// A value of an enum by its serde name.
-fn word<T: serde::de::DeserializeOwned>(key: &str, value: &str, known: &str) -> Result<T> {
+pub(super) fn word<T: serde::de::DeserializeOwned>(key: &str, value: &str, known: &str) -> Result<T> {
     serde_json::from_value(serde_json::Value::String(value.to_string())).map_err(|_| unknown(key, value, known))
-}
-
-/// Steps that layers wait before they may fire.
-fn settle(text: &str, schedule: Schedule, chip: &Chip) -> Result<u32> {
-    let neuron = &chip.neuron;
-    let plain = !neuron.is_leaky() && neuron.refractory == 0;
-    if text == "auto" {
-        return Ok(u32::from(schedule == Schedule::Streaming && plain && chip.settles()));
-    }
-    let steps: u32 = text.parse().map_err(|_| unknown("settle", text, "auto or a number of steps"))?;
-    if steps > 0 && schedule == Schedule::Layered {
-        return Err(Error::input("settle", "in the layered schedule every layer waits for all its input already"));
-    }
-    if steps > 0 && chip.dynamics.settle == Some(false) {
-        return Err(Error::input("settle", format!("the neurons of {} cannot wait before they fire", chip.name)));
-    }
-    if steps > 0 && !plain {
-        return Err(Error::input("settle", "is for neurons that neither leak nor rest after a spike"));
-    }
-    if steps >= *STEPS.end() {
-        return Err(Error::input("settle", format!("{steps} is outside 0..{}", STEPS.end())));
-    }
-    Ok(steps)
 }
 
 /// The serde name of an enum's value.
@@ -484,7 +468,7 @@ fn word_of<T: Serialize>(value: &T) -> Result<String> {
 }
 
 /// A key of a resolved job.
-fn given<'a, T>(key: &str, value: &'a Option<T>) -> Result<&'a T> {
+pub(super) fn given<'a, T>(key: &str, value: &'a Option<T>) -> Result<&'a T> {
     value.as_ref().ok_or_else(|| Error::input(format!("--{key}"), "is needed (or a line of that name in the job file)"))
 }
 

@@ -8,11 +8,12 @@ use ndarray_npy::write_npy;
 use super::job::{JobArgs, job_file};
 use super::progress::Progress;
 use super::table;
+use super::timing::check_steps;
 use crate::compare::{Trial, compare};
 use crate::compute::Device;
 use crate::convert::{Watch, go_on};
 use crate::error::{Error, Result};
-use crate::spiking::STEPS;
+use crate::spiking::SpikingNetwork;
 use crate::spiking::simulate::{Activity, Simulation};
 use crate::{export, network};
 
@@ -32,7 +33,7 @@ pub struct Args {
     /// Time steps instead of the job's
     #[arg(long, value_name = "T")]
     steps: Option<u32>,
-    /// auto, gpu, cpu or an index of `synfit devices`
+    /// auto, gpu, cpu, opengl or an index of `synfit devices`
     #[arg(long)]
     device: Option<String>,
     /// Write the outputs, images x outputs, to a .npy file
@@ -55,9 +56,7 @@ pub fn run(args: &Args) -> Result<()> {
     job.test_images = args.images.or(job.test_images);
     let mut spiking = export::safetensors::read(&args.dir.join("weights.safetensors"))?;
     if let Some(steps) = args.steps {
-        if !STEPS.contains(&steps) {
-            return Err(Error::input("steps", format!("{steps} is outside {STEPS:?}")));
-        }
+        check_steps(steps)?;
         spiking.steps = steps;
     }
     let (model, _) = job.need()?;
@@ -74,16 +73,11 @@ pub fn run(args: &Args) -> Result<()> {
     let labels = job.test_labels(&images)?;
     let dev = Device::open(job.choice()?)?;
     let progress = Progress::new()?;
-    let trial = Trial {
-        network: &network,
-        spiking: &spiking,
-        images: &images,
-        labels: labels.as_deref(),
-        decision: job.decision(&network)?,
-    };
-    let record = compare(&dev, &trial, options.batch_bytes, &progress)?;
+    let trial =
+        Trial { network: &network, images: &images, labels: labels.as_deref(), decision: job.decision(&network)? };
+    let record = compare(&dev, &spiking, &trial, options.batch_bytes, &progress)?;
     if let Some(path) = &args.outputs {
-        let values = outputs(&dev, &trial, &progress)?;
+        let values = outputs(&dev, &spiking, &trial, &progress)?;
         write_npy(path, &values).map_err(|e| Error::work(path.display().to_string(), e.to_string()))?;
     }
     progress.done();
@@ -120,10 +114,10 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 /// Outputs of all images, images x outputs.
-fn outputs(dev: &Device, trial: &Trial, progress: &Progress) -> Result<Array2<f32>> {
+fn outputs(dev: &Device, spiking: &SpikingNetwork, trial: &Trial, progress: &Progress) -> Result<Array2<f32>> {
     const IMAGES: usize = 64;
     let (count, width) = (trial.images.len(), trial.network.output_shape().len());
-    let simulation = Simulation::new(dev, trial.spiking)?;
+    let simulation = Simulation::new(dev, spiking)?;
     let mut values = Vec::with_capacity(count * width);
     progress.stage("outputs", count.div_ceil(IMAGES) as u64);
     for start in (0..count).step_by(IMAGES) {

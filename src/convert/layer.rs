@@ -15,8 +15,8 @@ use crate::compute::{Buffer, activate, gather, response};
 use crate::error::{Error, Result};
 use crate::fit::{self, Problem, Solution, Spec};
 use crate::network::{Activation, Block, Op, Shape};
-use crate::spiking::Schedule;
 use crate::spiking::simulate::Runner;
+use crate::spiking::{Schedule, SpikingOp};
 
 /// Pre-activations kept per channel to choose thresholds by.
 const SAMPLES: usize = 4096;
@@ -124,7 +124,10 @@ impl Walk<'_> {
             picked: trim.as_ref().and_then(|t| t.picked.as_ref()),
             columns: self.columns(blocks)?,
         };
-        let (survey, samples) = if self.by_samples(&task) {
+        let _layer = tracing::info_span!("layer", name = task.name).entered();
+        let by_samples = self.by_samples(&task);
+        self.room(&task, by_samples)?;
+        let (survey, samples) = if by_samples {
             let (sampled, samples) = self.survey_samples(&task, keep)?;
             (Survey::Samples(sampled), samples)
         } else {
@@ -269,7 +272,18 @@ impl Walk<'_> {
             let source = &self.spiking.nodes[b.source];
             source.peak.saturating_mul(if once && source.constant { 1 } else { u64::from(self.spiking.steps) })
         };
-        Ok(moments.integers(task.blocks.iter().map(total).max().unwrap_or(1)))
+        let largest = task.blocks.iter().map(total).max().unwrap_or(1);
+        let spikes = task.blocks.iter().all(|b| self.fires(b.source));
+        Ok(if spikes { moments.counts(largest) } else { moments.integers(largest) })
+    }
+
+    /// Whether a node's counts are all of spikes, none of the input, which may be negative.
+    fn fires(&self, node: usize) -> bool {
+        match &self.spiking.nodes[node].op {
+            SpikingOp::Input => false,
+            SpikingOp::Neurons(_) => true,
+            _ => self.spiking.nodes[node].sources().into_iter().all(|source| self.fires(source)),
+        }
     }
 
     /// The trained weights as they act on the totals.

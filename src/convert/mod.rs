@@ -15,7 +15,9 @@ mod quantize;
 mod record;
 mod residual;
 mod restore;
+mod room;
 mod sampled;
+mod settle;
 mod signs;
 mod store;
 mod tape;
@@ -36,8 +38,9 @@ use crate::network::{Dataset, Layout, Network};
 use crate::spiking::{Schedule, SpikingNetwork};
 
 pub use fingerprint::{Fingerprint, Hash};
-pub use prune::{Choose, Curve, Keep, Pruned};
+pub use prune::{Choose, Curve, Keep, Pruned, sweep};
 pub use restore::Finished;
+pub use settle::{Settle, settling_levels};
 pub use views::population as neurons_per_unit;
 
 /// Where the presynaptic rates of a fit come from.
@@ -64,6 +67,8 @@ pub enum Initial {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Targets {
+    /// `Response` from the first layer on that is pruned, where there is more to make up for; else `Linear`.
+    Auto,
     /// Where a unit is silent or saturated, any current that keeps its neuron so.
     Response,
     /// The trained pre-activations everywhere.
@@ -78,8 +83,8 @@ pub struct Options {
     pub schedule: Schedule,
     pub response: Response,
     pub initial: Initial,
-    /// Steps of input that a layer of neurons integrates before its first chance to fire, if its input is uneven.
-    pub settle: u32,
+    /// Steps of input that layers of neurons integrate before their first chance to fire, where the input is uneven.
+    pub settle: Settle,
     pub targets: Targets,
     pub method: Method,
     /// Sizes of layers that are to be smaller than the trained ones.
@@ -238,14 +243,45 @@ pub fn resume(
     watch: &dyn Watch,
     done: Vec<Finished>,
 ) -> Result<Conversion> {
+    check(images, options)?;
+    let plan = prune::plan(dev, network, images, options, watch)?;
+    walk::Walk::new(dev, network, images, options, plan, scratch, watch)?.run(done)
+}
+
+/// As `convert`, from all layers of a finished conversion with the same options but other sizes: those before the first
+/// that differs are run on the calibration images, not fitted again.
+///
+/// # Errors
+/// As `resume`.
+pub fn smaller(
+    dev: &Device,
+    network: &Network,
+    images: &Images,
+    options: &Options,
+    scratch: &Path,
+    watch: &dyn Watch,
+    mut stored: Vec<Finished>,
+) -> Result<Conversion> {
+    check(images, options)?;
+    let plan = prune::plan(dev, network, images, options, watch)?;
+    // whatever reads a smaller layer comes after it
+    let smaller = |f: &Finished| {
+        let now = plan.iter().flat_map(|p| p.kept.keys()).any(|&i| network.nodes[i].name == f.node.name);
+        now || f.record.pruned.is_some()
+    };
+    let same = stored.iter().position(smaller).unwrap_or(stored.len());
+    stored.truncate(same);
+    walk::Walk::new(dev, network, images, options, plan, scratch, watch)?.run(stored)
+}
+
+fn check(images: &Images, options: &Options) -> Result<()> {
     if images.is_empty() {
         return Err(Error::input("calibration", "no images"));
     }
     if options.steps == 0 {
         return Err(Error::input("steps", "must be at least 1"));
     }
-    let plan = prune::plan(dev, network, images, options, watch)?;
-    walk::Walk::new(dev, network, images, options, plan, scratch, watch)?.run(done)
+    Ok(())
 }
 
 /// Bits of the input's code on a chip with narrow thresholds: a layer's largest sums of codes times input are about four

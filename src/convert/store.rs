@@ -20,8 +20,7 @@ impl Walk<'_> {
             && !self.spiking.model.is_leaky()
             && self.rules.grid.as_ref().is_some_and(|g| g.regular().is_some());
         let rows = solved.bias.len();
-        let uneven = task.blocks.iter().any(|b| !self.spiking.nodes[b.source].constant);
-        let settle = if task.fires && uneven { self.options.settle } else { 0 };
+        let settle = self.windows[task.index];
         if !integer {
             let w: Vec<f64> = solved.solutions.iter().flat_map(|s| s.w.iter().copied()).collect();
             let state = State::Real {

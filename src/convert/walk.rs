@@ -6,7 +6,7 @@ use std::path::Path;
 use super::prune::Plan;
 use super::restore::Finished;
 use super::tape::{Tape, Tapes};
-use super::{Conversion, Images, LayerRecord, Options, Response, Watch, go_on, input_code, views};
+use super::{Conversion, Images, LayerRecord, Options, Response, Watch, go_on, input_code, settle, views};
 use crate::chip::{FitRules, fit_rules};
 use crate::compute::{Buffer, Device};
 use crate::error::{Error, Result};
@@ -32,6 +32,8 @@ pub(super) struct Walk<'a> {
     /// One per node that has been reached; the input has none.
     pub forward: Vec<Option<NodeRunner>>,
     pub runners: Vec<Option<Runner>>,
+    /// Steps that each node waits before it may fire.
+    pub windows: Vec<u32>,
     pub tapes: Tapes,
     /// Trained activations and spike trains of neurons that are still to be read.
     pub ann: Vec<Option<Tape>>,
@@ -95,6 +97,7 @@ impl<'a> Walk<'a> {
             batches,
             forward: vec![None],
             runners: vec![None],
+            windows: settle::windows(network, options.settle, options.steps),
             tapes: Tapes::new(scratch),
             ann: vec![None],
             spikes: vec![None],

@@ -219,7 +219,7 @@ pub fn solve_with(
     if spec.signs == Signs::Input {
         return signs::solve(dev, problem, spec, cancelled);
     }
-    let system = System::new(problem)?;
+    let system = System::on(dev, problem)?;
     let (n, m) = (problem.n, problem.m);
     let boxed = !(spec.lower.is_none() && spec.upper.is_none());
     let lower = |o: usize, i: usize| spec.lower.at(o, i, n, f64::NEG_INFINITY);

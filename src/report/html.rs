@@ -24,6 +24,7 @@ pub fn html(report: &Report) -> String {
     for note in &report.notes {
         let _ = write!(out, "<p class=note>{}</p>", escape(note));
     }
+    super::curve::section(&mut out, report);
     cost(&mut out, report);
     out.push_str("<h2>Where the error comes from</h2>");
     out.push_str(
@@ -203,6 +204,6 @@ fn short(name: &str) -> String {
     if count <= 34 { name.to_string() } else { format!("…{}", name.chars().skip(count - 32).collect::<String>()) }
 }
 
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\'', "&#39;")
 }

@@ -235,6 +235,11 @@ impl SpikingNetwork {
     /// streaming, their settling steps; layered, T steps each. A spike on a short path waits for the long ones: on a
     /// chip, axonal delays.
     pub fn latency(&self) -> u64 {
+        self.latency_at(self.steps)
+    }
+
+    /// The same where it runs for `steps` steps.
+    pub fn latency_at(&self, steps: u32) -> u64 {
         let mut late = vec![0u64; self.nodes.len()];
         for (i, node) in self.nodes.iter().enumerate() {
             let before = node.sources().iter().map(|&s| late[s]).max().unwrap_or(0);
@@ -243,11 +248,11 @@ impl SpikingNetwork {
                 (None, _) => 0,
                 (Some(layer), Schedule::Streaming) => u64::from(layer.settle),
                 (Some(_), Schedule::Layered) if node.sources().iter().all(|&s| self.nodes[s].constant) => 0,
-                (Some(_), Schedule::Layered) => u64::from(self.steps),
+                (Some(_), Schedule::Layered) => u64::from(steps),
             };
             late[i] = before + own;
         }
-        u64::from(self.steps) + late.get(self.output).copied().unwrap_or(0)
+        u64::from(steps) + late.get(self.output).copied().unwrap_or(0)
     }
 
     pub fn neurons(&self) -> usize {

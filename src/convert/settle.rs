@@ -1,0 +1,55 @@
+//! Which layers wait how long before they may fire: the settling windows of the streaming schedule.
+
+use crate::network::{Activation, Network, Op};
+
+/// The settling windows of a conversion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settle {
+    /// So many steps for every layer that fires on uneven input.
+    Each(u32),
+    /// At most so many steps in all along the longest path: one each for as many layers, evenly spread over the path from
+    /// the first on. Every other layer is as good as all of them; a second step brings deep networks nothing, or harm
+    /// (benches/RESULTS.md), until there are enough for every layer to wait for all its input.
+    Within(u64),
+}
+
+/// Per node, how many layers that fire on uneven input are on the longest path up to it; the node counts itself. 0 for
+/// nodes that need not wait: a layer whose input is constant sees the same current in every step.
+pub fn settling_levels(network: &Network) -> Vec<u32> {
+    let mut constant = vec![true; network.nodes.len()];
+    let mut before = vec![0; network.nodes.len()];
+    let mut levels = vec![0; network.nodes.len()];
+    for (i, node) in network.nodes.iter().enumerate().skip(1) {
+        let sources = node.sources();
+        let even = sources.iter().all(|&s| constant[s]);
+        before[i] = sources.iter().map(|&s| before[s]).max().unwrap_or(0);
+        let Op::Neurons { activation, .. } = &node.op else {
+            constant[i] = even;
+            continue;
+        };
+        constant[i] = false;
+        let fires = i != network.output || *activation != Activation::Linear;
+        if fires && !even {
+            before[i] += 1;
+            levels[i] = before[i];
+        }
+    }
+    levels
+}
+
+/// Per node, the steps that it waits, in a network that runs for `steps`. Layers of one level wait equally long, so that
+/// the longest path waits for the levels' sum.
+pub(super) fn windows(network: &Network, settle: Settle, steps: u32) -> Vec<u32> {
+    let levels = settling_levels(network);
+    let count = u64::from(levels.iter().copied().max().unwrap_or(0));
+    let of_level = |level: u32| match (level, settle) {
+        (0, _) => 0,
+        (_, Settle::Each(each)) => each,
+        (_, Settle::Within(budget)) if budget >= count * u64::from(steps) => steps,
+        (level, Settle::Within(budget)) => {
+            let among_first = |levels: u32| (u64::from(levels) * budget.min(count)).div_ceil(count);
+            (among_first(level) - among_first(level - 1)) as u32
+        }
+    };
+    levels.into_iter().map(of_level).collect()
+}
