@@ -57,7 +57,7 @@ fn the_graph_is_the_network() {
         let SpikingOp::Neurons(layer) = &node.op else { continue };
         let plain = node.name.trim_matches('/').replace(['/', '.'], "_");
         let named = |ending: &str| {
-            let found = names.iter().find(|n| n[6..] == format!("{plain}{ending}")[..]);
+            let found = names.iter().find(|n| n.split_once('_').is_some_and(|(_, n)| n == format!("{plain}{ending}")));
             nodes.group(found.unwrap_or_else(|| panic!("no {plain}{ending} in {names:?}"))).unwrap()
         };
         let linear = named("_weights");

@@ -33,6 +33,9 @@ pub fn graph(net: &SpikingNetwork) -> std::result::Result<Graph, String> {
     if net.schedule == Schedule::Layered {
         return Err("layers that wait for each other (--schedule layered) have no form in NIR".into());
     }
+    if net.nodes.iter().filter_map(SpikingNode::firing).any(|layer| layer.settle > 0) {
+        return Err("its layers wait for input before they fire, which NIR cannot say; convert with --settle 0".into());
+    }
     let mut builder = Builder { net, graph: Graph::default(), ends: Vec::new(), ranks: Vec::new() };
     builder.graph.metadata = network_metadata(net);
     for (index, node) in net.nodes.iter().enumerate() {
