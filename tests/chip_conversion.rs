@@ -47,8 +47,10 @@ fn read(out: &Path) -> SpikingNetwork {
     synfit::export::safetensors::read(&out.join("weights.safetensors")).unwrap()
 }
 
-/// Codes, shifts and state of every layer.
-fn layers(net: &SpikingNetwork) -> impl Iterator<Item = (&SpikingNode, Vec<(&[i32], u32)>, &[i32], &[i32])> {
+/// A layer's node; codes and shift of each source; biases, thresholds.
+type Stored<'a> = (&'a SpikingNode, Vec<(&'a [i32], u32)>, &'a [i32], &'a [i32]);
+
+fn layers(net: &SpikingNetwork) -> impl Iterator<Item = Stored<'_>> {
     net.nodes.iter().filter_map(|node| {
         let SpikingOp::Neurons(layer) = &node.op else { return None };
         let State::Integer { bias, threshold, .. } = &layer.state else { panic!("{}: no integers", node.name) };
