@@ -114,6 +114,9 @@ pub struct LayerLimits {
     pub kernel: Option<u64>,
     pub square_kernel: bool,
     pub channels: Option<u64>,
+    /// Groups of a convolution, and distance of its taps: 1 for none.
+    pub groups: Option<u64>,
+    pub dilation: Option<u64>,
     /// Largest side of a layer's input and output.
     pub input: Option<u64>,
     pub output: Option<u64>,

@@ -134,7 +134,7 @@ impl Walk<'_> {
             let (sums, samples) = self.survey(&task, keep)?;
             (Survey::Sums(sums), samples)
         };
-        let code = fires.then(|| {
+        let mut code = fires.then(|| {
             encode::code(&encode::Layer {
                 activation: *activation,
                 samples: &samples,
@@ -151,7 +151,11 @@ impl Walk<'_> {
                 if let Some(code) = &code {
                     targets = self.aware_targets(&task, &rows, code, targets)?;
                 }
-                self.solve_within(&task, &rows, &targets)?
+                let solved = self.solve_within(&task, &rows, &targets)?;
+                match code.as_mut().and_then(|code| self.widened(code, &solved, &mut targets)) {
+                    Some(code) => self.solve_within(&task, &self::rows(&task, Some(code)), &targets)?,
+                    None => solved,
+                }
             }
         };
         let layer = self.store(&task, &solved)?;

@@ -291,6 +291,37 @@ fn input_bits(chip: &Chip) -> u32 {
     chip.state.threshold_bits.saturating_sub(weight + 2).clamp(2, 11)
 }
 
+/// The input's largest size in calibration: of whole numbers, as they are, less the network's zero; of other data, as the
+/// network sees it. Whole numbers are only looked at if the chip's thresholds are too narrow for all of them.
+fn largest_input(network: &Network, images: &Images, chip: &Chip, batches: &[std::ops::Range<usize>]) -> Result<f32> {
+    let whole = images.data.is_u8();
+    if whole && input_bits(chip) >= 8 {
+        return Ok(255.0);
+    }
+    let (offset, area) = (offsets(network, images), images.data.shape().area());
+    let mut largest = 0f32;
+    for range in batches {
+        let raw = images.data.batch(range.clone())?;
+        if whole {
+            let planes = raw.chunks_exact(area).enumerate();
+            largest = planes.flat_map(|(i, p)| p.iter().map(move |v| (i, v))).fold(largest, |m, (i, v)| {
+                m.max((v - offset[i % offset.len()]).abs()) //
+            });
+        } else {
+            largest = images.preprocess(&raw).iter().fold(largest, |m, v| m.max(v.abs()));
+        }
+    }
+    Ok(largest)
+}
+
+/// The whole numbers that stand for the network's zero, per channel.
+fn offsets(network: &Network, images: &Images) -> Vec<f32> {
+    let at = |v: &[f32], c: usize| v[c % v.len()];
+    (0..network.input_shape().c)
+        .map(|c| (-at(&images.shift, c) / at(&images.scale, c)).round().clamp(-255.0, 510.0))
+        .collect()
+}
+
 /// The input's code. Whole numbers 0..255 stay what they are, less a whole offset per channel that puts the network's
 /// zero (its padding) at 0, unless the chip's thresholds are too narrow for so many; other data is rounded to as many
 /// bits as the first layer's sums can carry.
@@ -300,10 +331,8 @@ fn input_code(network: &Network, images: &Images, chip: &Chip, largest: f32) -> 
     let bits = input_bits(chip);
     let levels = ((1u32 << bits) - 1) as f32;
     if images.data.is_u8() {
-        let step = if bits < 8 { 255.0 / levels } else { 1.0 };
-        let offset: Vec<f32> = (0..channels)
-            .map(|c| (-at(&images.shift, c) / at(&images.scale, c)).round().clamp(-255.0, 510.0))
-            .collect();
+        let step = if bits < 8 { (largest / levels).max(1.0) } else { 1.0 };
+        let offset = offsets(network, images);
         let code = crate::spiking::InputCode {
             layout: Layout::Nchw,
             scale: vec![1.0 / step; channels],

@@ -55,13 +55,7 @@ impl<'a> Walk<'a> {
         }
         let rules = fit_rules(&options.chip)?;
         let batches = batches(dev, network, images.len(), options)?;
-        let mut largest = 0f32;
-        if !images.data.is_u8() {
-            for range in &batches {
-                let x = images.preprocess(&images.data.batch(range.clone())?);
-                largest = x.iter().fold(largest, |m, v| m.max(v.abs()));
-            }
-        }
+        let largest = super::largest_input(network, images, &options.chip, &batches)?;
         let (input, gain) = input_code(network, images, &options.chip, largest);
         let peak = input.max_abs();
         let node = SpikingNode {

@@ -1,5 +1,6 @@
 //! A layer's problem under what the chip can hold: grid, range, signs, and scales that leave room for the biases.
 
+use super::encode::{self, Code, Ramp};
 use super::layer::{Rows, Solved, Task};
 use super::quantize;
 use super::walk::Walk;
@@ -13,8 +14,23 @@ use crate::fit::{Bounds, Signs, Spec};
 const SCALE_BITS: i32 = 13;
 /// K of K-best, where the grid is coarse enough for it: a conversion gains less from more than it costs.
 const PATHS: usize = 8;
+/// Thresholds a step that a bias may be before its unit's threshold is widened, and bits of a bias that need that.
+const MOST_BIAS: f64 = 2.0;
+const NARROW: u32 = 16;
 /// Fits again with scales that leave room for the biases, which move a little each time.
 const TRIES: usize = 4;
+
+/// Bounds of m rows whose columns' signs are 1 or -1 where given, else 0.
+fn signed_bounds(given: &[i8], m: usize) -> (Bounds, Bounds) {
+    if given.iter().all(|g| *g == 0) {
+        return (Bounds::None, Bounds::None);
+    }
+    let bound = |open: f64, closed: i8| {
+        let row: Vec<f64> = given.iter().map(|g| if *g == closed { 0.0 } else { open }).collect();
+        Bounds::Element(row.repeat(m))
+    };
+    (bound(f64::NEG_INFINITY, 1), bound(f64::INFINITY, -1))
+}
 
 impl Walk<'_> {
     /// Solves it. Where its biases are too wide for the chip at the best scales, the scales are only as fine as the biases
@@ -40,12 +56,39 @@ impl Walk<'_> {
             if wanted == scale {
                 break;
             }
-            for (spec, scale) in specs.iter_mut().zip(wanted.chunks(m)) {
+            for ((spec, found), scale) in specs.iter_mut().zip(&tried.solutions).zip(wanted.chunks(m)) {
                 spec.scale = Some(scale.to_vec());
+                // the signs are settled: looking for them again costs more than it could bring
+                if let Some(signs) = &found.signs {
+                    (spec.lower, spec.upper) = signed_bounds(signs, m);
+                }
             }
             tried = self.solve(task, rows, targets, &specs, true)?;
         }
         Ok(tried)
+    }
+
+    /// Where a layer's units share a scale, or biases have few bits, one unit with a large bias (mostly one that is always
+    /// silent) makes all others coarse. Its threshold is widened instead, and its targets with it; none if no unit needs it.
+    pub(super) fn widened<'a>(&self, code: &'a mut Code, solved: &Solved, targets: &mut Sums) -> Option<&'a Code> {
+        let narrow = self.rules.owner == ScaleOwner::Layer || self.options.chip.state.bias_bits < NARROW;
+        // a threshold that stands for twice as much halves the current, where that is proportional to the unit's input
+        let through_zero = |r: &Ramp| r.start == 0.0 && r.rest == 0.0;
+        let proportional = code.population() == 1 && code.ramps.iter().flatten().all(through_zero);
+        let widest = solved.bias.iter().fold(0f64, |m, b| m.max(b.abs()));
+        let linear = !encode::inverts(&self.spiking.model) && !self.spiking.model.is_leaky();
+        if self.rules.grid.is_none() || !(narrow && proportional && linear && widest > MOST_BIAS) {
+            return None;
+        }
+        let n = targets.n;
+        for (row, bias) in solved.bias.iter().enumerate() {
+            let factor = (bias.abs() / MOST_BIAS).max(1.0);
+            code.ramps[row].iter_mut().for_each(|r| (r.width, r.value) = (r.width * factor, r.value * factor));
+            targets.b[row * n..(row + 1) * n].iter_mut().for_each(|b| *b /= factor);
+            targets.z_sum[row] /= factor;
+            targets.zz[row] /= factor * factor;
+        }
+        Some(code)
     }
 
     /// What the chip can hold, and how it is looked for, without what depends on the layer.
@@ -78,14 +121,7 @@ impl Walk<'_> {
             return vec![Spec { grid, ..own }; task.groups];
         };
         let spec = |signs: super::signs::Columns| {
-            let bound = |open: f64, closed: i8| -> Bounds {
-                let row = signs.given.iter().map(|g| if *g == closed { 0.0 } else { open });
-                Bounds::Element(row.collect::<Vec<_>>().repeat(m))
-            };
-            let (lower, upper) = match signs.given.iter().all(|g| *g == 0) {
-                true => (Bounds::None, Bounds::None),
-                false => (bound(f64::NEG_INFINITY, 1), bound(f64::INFINITY, -1)),
-            };
+            let (lower, upper) = signed_bounds(&signs.given, m);
             Spec { signs: Signs::Input, sign_groups: Some(signs.group), lower, upper, ..own.clone() }
         };
         signs.into_iter().map(spec).collect()

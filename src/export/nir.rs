@@ -9,7 +9,6 @@
 //! an initial potential that is half a unit higher (lower for a chip that itself fires at v > threshold) makes both the
 //! same, and leaves room for the rounding of f32; `metadata/v_initial` and the reset potential hold it.
 
-use std::collections::HashSet;
 use std::path::Path;
 
 use super::graph::{self, Fields, Graph, GraphNode, Value};
@@ -37,8 +36,7 @@ pub fn graph(net: &SpikingNetwork) -> std::result::Result<Graph, String> {
     if net.nodes.iter().filter_map(SpikingNode::firing).any(|layer| layer.settle > 0) {
         return Err("its layers wait for input before they fire, which NIR cannot say; convert with --settle 0".into());
     }
-    let mut builder =
-        Builder { net, graph: Graph::default(), ends: Vec::new(), ranks: Vec::new(), used: HashSet::new() };
+    let mut builder = Builder { net, graph: Graph::default(), ends: Vec::new(), ranks: Vec::new() };
     builder.graph.metadata = network_metadata(net);
     for (index, node) in net.nodes.iter().enumerate() {
         builder.node(index, node).map_err(|why| format!("{}: {why}", node.name))?;
@@ -70,22 +68,14 @@ struct Builder<'a> {
     ends: Vec<Vec<String>>,
     /// By node of the network: whether its tensor has three dimensions or one.
     ranks: Vec<bool>,
-    used: HashSet<String>,
 }
 
 impl Builder<'_> {
-    /// A name that is one step of a path, and a module's in Python.
-    fn name(&mut self, wanted: &str) -> String {
+    /// A name that is one step of a path, and a module's in Python. Files list nodes by name, and some readers want sources
+    /// first: names are numbered in that order, between `input` and `output`.
+    fn name(&self, wanted: &str) -> String {
         let plain: String = wanted.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
-        let plain = plain.trim_matches('_').to_string();
-        let plain = if plain.starts_with(|c: char| c.is_ascii_alphabetic()) { plain } else { format!("n{plain}") };
-        let mut name = plain.clone();
-        let mut count = 1;
-        while !self.used.insert(name.clone()) {
-            count += 1;
-            name = format!("{plain}_{count}");
-        }
-        name
+        format!("n{:04}_{}", self.graph.nodes.len(), plain.trim_matches('_'))
     }
 
     fn push(&mut self, name: &str, kind: &'static str, fields: Fields, metadata: Fields, sources: &[String]) {
@@ -105,7 +95,7 @@ impl Builder<'_> {
                     ("highest", Value::Whole(input.hi.into())),
                 ];
                 let spatial = node.shape.area() > 1;
-                let name = self.name("input");
+                let name = "input".to_string();
                 self.push(&name, "Input", vec![("shape", Value::sizes(&dims(node.shape, spatial)))], metadata, &[]);
                 (vec![name], spatial)
             }
@@ -222,8 +212,7 @@ impl Builder<'_> {
         ];
         let sources = self.ends[self.net.output].clone();
         let shape = Value::sizes(&dims(node.shape, self.ranks[self.net.output]));
-        let name = self.name("output");
-        self.push(&name, "Output", vec![("shape", shape)], metadata, &sources);
+        self.push("output", "Output", vec![("shape", shape)], metadata, &sources);
     }
 }
 

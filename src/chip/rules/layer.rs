@@ -14,6 +14,8 @@ pub fn all(limits: &LayerLimits, demand: &Demand<'_>) -> Vec<Option<Finding>> {
         padding(limits, demand),
         pool(limits, demand),
         channels(limits, demand),
+        groups(limits, demand),
+        dilation(limits, demand),
         input(limits, demand),
         output(limits, demand),
         destinations(limits, demand),
@@ -112,6 +114,20 @@ pub fn channels(limits: &LayerLimits, demand: &Demand<'_>) -> Option<Finding> {
     });
     worst("channels", limits.channels, needs, |layer, need, have| {
         format!("{layer}: it has {need} channels, a core allows {have}; use fewer")
+    })
+}
+
+pub fn groups(limits: &LayerLimits, demand: &Demand<'_>) -> Option<Finding> {
+    let needs = demand.layers.iter().map(|l| (l.name.as_str(), l.groups as u64));
+    worst("groups", limits.groups, needs, |layer, need, have| {
+        format!("{layer}: its convolution has {need} groups, a core allows {have}; use a full convolution")
+    })
+}
+
+pub fn dilation(limits: &LayerLimits, demand: &Demand<'_>) -> Option<Finding> {
+    let needs = each(demand, |w, _| w.dilation[0].max(w.dilation[1]) as u64);
+    worst("dilation", limits.dilation, needs, |layer, need, have| {
+        format!("{layer}: the taps of its kernel are {need} apart, a core allows {have}; use a dense kernel")
     })
 }
 

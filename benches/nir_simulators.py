@@ -1,13 +1,14 @@
 """Runs a result's network.nir in sinabs and in snnTorch and compares their decisions with synfit's own simulation.
 
-    pip install -r benches/nir_requirements.txt
+    pip install --no-deps -r benches/nir_requirements.txt    (sinabs asks for an older nir, whose reader knows no metadata)
     synfit convert ... --out DIR
     synfit simulate DIR --images 500 --outputs outputs.npy
-    python3 benches/nir.py DIR outputs.npy
+    python3 benches/nir_simulators.py DIR outputs.npy
 
 NIR has no field for initial potentials, reset rule and spikes a step: they are taken from the graph's metadata, as is the
-input's code. sinabs's reader allows any number of spikes a step and bounds the potential; snnTorch's gives integrate-and-fire
-a leak of 0.9, flattens the batch and knows no SumPool2d: both are set right here.
+input's code. Each simulator's own modules are used, put together by nirtorch. sinabs's reader allows any number of spikes a
+step and bounds the potential; snnTorch's gives integrate-and-fire a leak of 0.9, flattens the batch and knows no SumPool2d:
+both are set right here.
 """
 
 import gzip
@@ -57,19 +58,21 @@ def in_sinabs(graph, x, steps):
     import sinabs.activation
     import sinabs.nir
 
-    model = sinabs.nir.from_nir(graph, batch_size=len(x))
-    for name, layer in model.named_modules():
-        node = graph.nodes.get(name.split(".")[-1])
-        if isinstance(node, nir.IF) and hasattr(layer, "spike_fn"):
-            layer.spike_fn = sinabs.activation.SingleSpike
-            layer.min_v_mem = None
+    def module(node):
+        made = sinabs.nir._import_sinabs_module(node, batch_size=len(x), num_timesteps=steps)
+        if isinstance(node, nir.IF):
+            made.spike_fn = sinabs.activation.SingleSpike
+            made.min_v_mem = None
             if graph.metadata["reset"] == "zero":
-                layer.reset_fn = sinabs.activation.MembraneReset()
-            layer.v_mem = torch.tensor(node.metadata["v_initial"]).expand(len(x), *node.v_threshold.shape).clone()
+                made.reset_fn = sinabs.activation.MembraneReset()
+            made.v_mem = torch.tensor(node.metadata["v_initial"]).expand(len(x), *node.v_threshold.shape).clone()
+        return made
+
+    kinds = [nir.Affine, nir.Conv2d, nir.IF, nir.Flatten, nir.SumPool2d]
+    model = nirtorch.nir_to_torch(graph, {kind: module for kind in kinds})
     # sinabs runs all steps of a batch at once: (batch x time) first
-    every = x.repeat_interleave(steps, dim=0)
     with torch.no_grad():
-        out = model(every)
+        out = model(x.repeat_interleave(steps, dim=0))
     out = out[0] if isinstance(out, tuple) else out
     return out.reshape(len(x), steps, -1).sum(1).double().numpy()
 
@@ -126,7 +129,7 @@ def main():
         distance = np.linalg.norm(found - outputs) / np.linalg.norm(outputs)
         failed |= agreement < 0.995
         print(f"{name}: agreement {100 * agreement:.2f} % on {len(raw)} images, relative distance of outputs {distance:.1e}")
-    sys.exit(failed)
+    sys.exit(int(failed))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,105 @@
+//! network.nir, read back with another code than wrote it: the graph that the chip's integers stand for.
+
+mod common;
+
+use std::process::Command;
+
+use hdf5_pure::{File, Group};
+use serde_json::Value;
+use synfit::spiking::{SpikingOp, State, Weights};
+
+fn convert(chip: &str, more: &[&str]) -> (tempfile::TempDir, Value) {
+    let digits = |file: &str| common::local(&format!("configs/digits/{file}")).display().to_string();
+    let folder = tempfile::tempdir().unwrap();
+    let run = Command::new(env!("CARGO_BIN_EXE_synfit"))
+        .args(["convert", "--model", &digits("digits_cnn.onnx"), "--calibration", &digits("train_images.npy")])
+        .args(["--images", "100", "--scale", "0.0625", "--steps", "8", "--device", "cpu", "--json", "--chip", chip])
+        .args(["--out", folder.path().join("out").to_str().unwrap()])
+        .args(more)
+        .output()
+        .unwrap();
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    (folder, serde_json::from_slice(&run.stdout).unwrap())
+}
+
+fn text(group: &Group, name: &str) -> String {
+    group.dataset(name).unwrap().read_string().unwrap().remove(0)
+}
+
+fn whole(group: &Group, name: &str) -> Vec<i64> {
+    group.dataset(name).unwrap().read_i64().unwrap()
+}
+
+#[test]
+fn the_graph_is_the_network() {
+    let (folder, _) = convert("speck", &[]);
+    let out = folder.path().join("out");
+    let net = synfit::export::safetensors::read(&out.join("weights.safetensors")).unwrap();
+    let file = File::open(out.join("network.nir")).unwrap();
+    let root = file.group("node").unwrap();
+    assert_eq!(text(&root, "type"), "NIRGraph");
+    let metadata = root.group("metadata").unwrap();
+    assert_eq!((text(&metadata, "reset").as_str(), text(&metadata, "chip").as_str()), ("subtract", "speck"));
+    assert_eq!((whole(&metadata, "steps"), metadata.dataset("dt").unwrap().read_f64().unwrap()), (vec![8], vec![1.0]));
+    let nodes = root.group("nodes").unwrap();
+    let mut names = nodes.groups().unwrap();
+    names.sort();
+    // In the order of names every node comes after those that it reads, which some readers need.
+    let edges = root.dataset("edges").unwrap().read_string().unwrap();
+    assert_eq!(edges.len() / 2, names.len() - 1, "a chain");
+    let at = |name: &String| names.iter().position(|n| n == name).unwrap();
+    assert!(edges.chunks(2).all(|e| at(&e[0]) < at(&e[1])), "{edges:?}");
+    assert_eq!((names[0].as_str(), names.last().unwrap().as_str()), ("input", "output"));
+    assert_eq!(whole(&nodes.group("input").unwrap(), "shape"), [1, 8, 8]);
+
+    let mut weights = 0;
+    for node in &net.nodes {
+        let SpikingOp::Neurons(layer) = &node.op else { continue };
+        let plain = node.name.trim_matches('/').replace(['/', '.'], "_");
+        let named = |ending: &str| {
+            let found = names.iter().find(|n| n.split_once('_').is_some_and(|(_, n)| n == format!("{plain}{ending}")));
+            nodes.group(found.unwrap_or_else(|| panic!("no {plain}{ending} in {names:?}"))).unwrap()
+        };
+        let linear = named("_weights");
+        let Weights::Codes { codes, shift } = &layer.synapses[0].weight else { panic!("no codes") };
+        let State::Integer { bias, threshold, initial } = &layer.state else { panic!("no integers") };
+        let stored = linear.group("metadata").unwrap();
+        let integers = |name: &str| -> Vec<i64> { stored.dataset(name).unwrap().read_i64().unwrap() };
+        assert!(integers("codes").iter().zip(codes).all(|(a, b)| *a == i64::from(*b)), "{plain}");
+        assert!(integers("bias_codes").iter().zip(bias).all(|(a, b)| *a == i64::from(*b)), "{plain}");
+        assert_eq!(whole(&stored, "shift"), [i64::from(*shift)]);
+        let scale = stored.dataset("scale").unwrap().read_f64().unwrap();
+        let real = linear.dataset("weight").unwrap().read_f32().unwrap();
+        let row = codes.len() / scale.len();
+        for (i, (w, q)) in real.iter().zip(codes).enumerate() {
+            let want = (f64::from(*q) * scale[i / row]) as f32;
+            assert!((w - want).abs() <= 1e-6 * want.abs(), "{plain}: {w}, {want}");
+        }
+        assert_eq!(real.len(), codes.len(), "no padding was needed here");
+        weights += real.len();
+        if layer.fires {
+            let neurons = named("");
+            assert_eq!(text(&neurons, "type"), "IF");
+            let v = neurons.group("metadata").unwrap().dataset("v_initial").unwrap().read_f32().unwrap();
+            assert_eq!(v.len(), node.shape.len());
+            for (i, v) in v.iter().enumerate() {
+                let c = i / node.shape.area();
+                let want = (initial[c] as f32 + 0.5) / threshold[c] as f32;
+                assert!((v - want).abs() < 1e-6, "{plain}: {v}, {want}");
+            }
+            assert!(neurons.dataset("v_threshold").unwrap().read_f32().unwrap().iter().all(|v| *v == 1.0));
+        }
+    }
+    assert_eq!(weights, net.synapses());
+}
+
+/// What NIR cannot say is not written half: the report says why.
+#[test]
+fn no_graph_where_nir_has_no_words() {
+    for (more, word) in [(&["--settle", "1"][..], "--settle 0"), (&["--schedule", "layered"], "layered")] {
+        let (folder, report) = convert("generic8", more);
+        assert!(!folder.path().join("out/network.nir").exists());
+        let notes = report["notes"].to_string();
+        assert!(notes.contains("no network.nir") && notes.contains(word), "{notes}");
+    }
+}
