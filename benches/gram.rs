@@ -64,7 +64,7 @@ fn main() {
         let start = Instant::now();
         let mut moments = Moments::new(&dev, &[spec], output, 1).expect("moments");
         if counts {
-            moments = moments.integers(STEPS as u64);
+            moments = moments.counts(STEPS as u64);
         }
         moments.add(images, &[&uploaded], &z).expect("add");
         last = Some(moments.finish().expect("sums"));

@@ -1,34 +1,39 @@
-// Blocked Cholesky factorization in place, A = L L^T, A: n x n row-major, lower half; the upper half is left alone.
-// For every block of 32 columns from `first`, one dispatch each:
-//   diagonal: the 32 x 32 block on the diagonal, in one workgroup of 32 threads (a thread a row). A pivot that is not
-//             positive leaves its index in status[0] (the smallest wins) and counts as 1, so that nothing overflows.
-//   panel:    the rows below, row <- row * L_diagonal^-T; 64 threads, a row each.
-//   update:   the rest, A[i][j] -= sum over the 32 columns of L[i][c] L[j][c]; 256 threads make a 64 x 64 tile, 4 x 4
-//             each; tiles above the diagonal are left out. Workgroups: row tiles x column tiles.
+// Blocked Cholesky factorization in place, A = L L^T. A is held as bands of whole rows, a buffer each, so that no binding
+// need hold all of it; of a row only its lower half, padded to the band's last column:
+// a[(row - band_row) * band_stride + column], column < band_stride = the row after the band's last.
+// For every block of 32 columns from `first`, one dispatch each, the last two per band:
+//   diagonal: the 32 x 32 block on the diagonal, in one workgroup of 32 threads (a thread a row), also left in `lines`.
+//             A pivot that is not positive leaves its index in status[0] (the smallest wins) and counts as 1, so that
+//             nothing overflows.
+//   panel:    the band's rows below the block, row <- row * L_diagonal^-T, also left in `lines`; 64 threads, a row each.
+//   update:   the rest, A[i][j] -= sum over the 32 columns of L[i][c] L[j][c] from `lines`; 256 threads make a 64 x 64
+//             tile, 4 x 4 each; tiles above the diagonal are left out. Workgroups: row tiles x column tiles.
+// lines: n x 32, the block's columns of L.
 #import shared/index
-struct Params { n: u32, first: u32 }
+struct Params { n: u32, first: u32, band_row: u32, band_rows: u32, band_stride: u32 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read_write> a: array<f32>;
-@group(0) @binding(2) var<storage, read_write> status: array<u32>;
+@group(0) @binding(2) var<storage, read_write> lines: array<f32>;
+@group(0) @binding(3) var<storage, read_write> status: array<u32>;
 
 const BLOCK = 32u;
 var<workgroup> block: array<f32, 1024>;
 // panel: 64 rows x 32
-var<workgroup> lines: array<f32, 2048>;
+var<workgroup> solved: array<f32, 2048>;
 // update: [column of the block][rows / 4], 16 columns at a time
-var<workgroup> left: array<vec4<f32>, 256>;
-var<workgroup> right: array<vec4<f32>, 256>;
+var<workgroup> left: array<vec4<f32>, 272>;
+var<workgroup> right: array<vec4<f32>, 272>;
 var<workgroup> pivot: f32;
 
-fn width() -> u32 {
-    return min(BLOCK, p.n - p.first);
+fn at(row: u32, column: u32) -> u32 {
+    return (row - p.band_row) * p.band_stride + column;
 }
 
 @compute @workgroup_size(32)
 fn diagonal(@builtin(local_invocation_index) t: u32) {
-    let size = width();
+    let size = min(BLOCK, p.n - p.first);
     for (var c = 0u; c < size; c++) {
-        block[t * BLOCK + c] = select(0.0, a[min(p.first + t, p.n - 1u) * p.n + p.first + c], t < size && c <= t);
+        block[t * BLOCK + c] = select(0.0, a[at(min(p.first + t, p.n - 1u), p.first + c)], t < size && c <= t);
     }
     workgroupBarrier();
     for (var c = 0u; c < size; c++) {
@@ -55,53 +60,60 @@ fn diagonal(@builtin(local_invocation_index) t: u32) {
     }
     if t < size {
         for (var c = 0u; c <= t; c++) {
-            a[(p.first + t) * p.n + p.first + c] = block[t * BLOCK + c];
+            a[at(p.first + t, p.first + c)] = block[t * BLOCK + c];
+            lines[(p.first + t) * BLOCK + c] = block[t * BLOCK + c];
         }
     }
+}
+
+// The first row of the band below the block.
+fn first_below() -> u32 {
+    return max(p.first + BLOCK, p.band_row);
+}
+
+fn band_end() -> u32 {
+    return p.band_row + p.band_rows;
 }
 
 @compute @workgroup_size(64)
 fn panel(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
          @builtin(local_invocation_index) t: u32) {
     for (var i = t; i < BLOCK * BLOCK; i += 64u) {
-        block[i] = a[(p.first + i / BLOCK) * p.n + p.first + i % BLOCK];
+        block[i] = lines[p.first * BLOCK + i];
     }
     workgroupBarrier();
-    let row = p.first + BLOCK + workgroup_number(wid, count) * 64u + t;
-    if row >= p.n {
+    let row = first_below() + workgroup_number(wid, count) * 64u + t;
+    if row >= band_end() {
         return;
     }
-    let at = row * p.n + p.first;
+    let from_here = at(row, p.first);
     for (var c = 0u; c < BLOCK; c++) {
-        var sum = a[at + c];
+        var sum = a[from_here + c];
         for (var d = 0u; d < c; d++) {
-            sum -= lines[t * BLOCK + d] * block[c * BLOCK + d];
+            sum -= solved[t * BLOCK + d] * block[c * BLOCK + d];
         }
-        lines[t * BLOCK + c] = sum / block[c * BLOCK + c];
-        a[at + c] = lines[t * BLOCK + c];
+        let v = sum / block[c * BLOCK + c];
+        solved[t * BLOCK + c] = v;
+        a[from_here + c] = v;
+        lines[row * BLOCK + c] = v;
     }
 }
 
-fn factor_at(row: u32, column: u32) -> f32 {
+fn line_at(row: u32, c: u32) -> f32 {
     if row >= p.n {
         return 0.0;
     }
-    return a[row * p.n + column];
+    return lines[row * BLOCK + c];
 }
 
-fn four(row: u32, column: u32) -> vec4<f32> {
-    return vec4<f32>(
-        factor_at(row, column),
-        factor_at(row + 1u, column),
-        factor_at(row + 2u, column),
-        factor_at(row + 3u, column),
-    );
+fn four(row: u32, c: u32) -> vec4<f32> {
+    return vec4<f32>(line_at(row, c), line_at(row + 1u, c), line_at(row + 2u, c), line_at(row + 3u, c));
 }
 
 fn subtract(row: u32, column: u32, v: vec4<f32>) {
     for (var i = 0u; i < 4u; i++) {
-        if row < p.n && column + i <= row {
-            a[row * p.n + column + i] -= v[i];
+        if row < band_end() && column + i <= row {
+            a[at(row, column + i)] -= v[i];
         }
     }
 }
@@ -110,12 +122,12 @@ fn subtract(row: u32, column: u32, v: vec4<f32>) {
 fn update(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
           @builtin(local_invocation_index) t: u32) {
     let rest = p.first + BLOCK;
-    let tiles = (p.n - rest + 63u) / 64u;
+    let tiles = (band_end() - rest + 63u) / 64u;
     let number = workgroup_number(wid, count);
-    let row0 = rest + number / tiles * 64u;
+    let row0 = first_below() + number / tiles * 64u;
     let column0 = rest + number % tiles * 64u;
     // The same for the whole workgroup, so that the barriers below stand in uniform control flow.
-    if row0 >= p.n || column0 > row0 {
+    if row0 >= band_end() || column0 > row0 + 63u {
         return;
     }
     let lane = t % 16u;
@@ -125,12 +137,12 @@ fn update(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count:
     var sum2 = vec4<f32>();
     var sum3 = vec4<f32>();
     for (var half = 0u; half < BLOCK; half += 16u) {
-        left[lane * 16u + quad] = four(row0 + quad * 4u, p.first + half + lane);
-        right[lane * 16u + quad] = four(column0 + quad * 4u, p.first + half + lane);
+        left[lane * 17u + quad] = four(row0 + quad * 4u, half + lane);
+        right[lane * 17u + quad] = four(column0 + quad * 4u, half + lane);
         workgroupBarrier();
         for (var i = 0u; i < 16u; i++) {
-            let u = left[i * 16u + quad];
-            let v = right[i * 16u + lane];
+            let u = left[i * 17u + quad];
+            let v = right[i * 17u + lane];
             sum0 += u.x * v;
             sum1 += u.y * v;
             sum2 += u.z * v;

@@ -4,81 +4,57 @@
 //   sums: partial[split][group][r][0 and 1]       += sum over the split's samples of a[r] and of a[r]^2
 // a, b: images x in_c x in_h x in_w each, with the same groups and the same output positions.
 //
-// A split is p.length (a multiple of 16) consecutive samples from first_sample + p.length * split: short enough for f32; partials are taken to
-// f64 by the host. `pair`: a workgroup of 256 threads makes a 64 x 64 tile for one split and group, a thread 4 x 4 of
-// it, 16 samples at a time through workgroup memory; with `symmetric` (a is b) tiles above the diagonal are left out.
-// Workgroups: splits x groups x row tiles x column tiles (columns fastest). `pair_small`: the same with tiles of
-// 16 x 16, one element a thread, for views of few rows (depthwise convolutions, few outputs). `sums`: 64 threads for one split and row.
+// A split is p.chunks times p.length (a multiple of 16) consecutive samples from first_sample + split * chunks * length.
+// A chunk is short enough for f32 and goes to the partial sums before the next one begins; these are taken to f64 by the
+// host. With `symmetric` (a is b) tiles above the diagonal are left out. A workgroup of 256 threads makes one tile for one
+// split and group; workgroups: splits x groups x row tiles x column tiles (columns fastest).
+//   pair:       tiles of 64 x 64, a thread 4 x 4 of it, 16 samples at a time through workgroup memory
+//   pair_wide:  tiles of 128 x 128, a thread 4 x 4 of each quarter, 8 samples at a time
+//   pair_small: tiles of 16 x 16, one element a thread, for views of few rows (depthwise convolutions, few outputs)
+//   sums:       64 threads for one split, group and row.
 #import shared/index
 #import shared/window
-struct Params {
-    a: Window,
-    b: Window,
-    rows_a: u32, rows_b: u32,
-    first_row: u32, rows: u32,
-    splits: u32,
-    length: u32,
-    first_sample: u32, samples: u32,
-    symmetric: u32,
-}
-@group(0) @binding(0) var<uniform> p: Params;
+#import shared/patches
+#import shared/gram
 @group(0) @binding(1) var<storage, read> a: array<f32>;
 @group(0) @binding(2) var<storage, read> b: array<f32>;
 @group(0) @binding(3) var<storage, read_write> partial_sums: array<f32>;
 
-
-// [sample][rows / 4]
-var<workgroup> left: array<vec4<f32>, 256>;
-var<workgroup> right: array<vec4<f32>, 256>;
+// [sample][rows / 4], a sample's 16 (or 32) vectors padded by one so that writes meet different banks
+var<workgroup> left: array<vec4<f32>, 272>;
+var<workgroup> right: array<vec4<f32>, 272>;
 var<workgroup> left_small: array<f32, 256>;
 var<workgroup> right_small: array<f32, 256>;
 var<workgroup> tree: array<vec2<f32>, 64>;
 
-// A row of a view: its channel and tap; channel 0xffffffff beyond the last row.
-struct Row { channel: u32, row: i32, column: i32 }
-
-fn row_of(w: Window, group: u32, r: u32, rows: u32) -> Row {
-    if r >= rows {
-        return Row(0xffffffffu, 0, 0);
-    }
-    let taps = w.kernel_h * w.kernel_w;
-    let tap = r % taps;
-    return Row(
-        group * (w.in_c / w.groups) + r / taps,
-        i32(tap / w.kernel_w * w.dilation_h) - w.pad_h,
-        i32(tap % w.kernel_w * w.dilation_w) - w.pad_w,
-    );
+fn a_at(r: Row, s: Sample) -> f32 {
+    let i = entry(p.a, r, s);
+    return select(a[select(i, 0u, i == 0xffffffffu)], 0.0, i == 0xffffffffu);
 }
 
-// A sample's image, output row and output column (the same in both views); image 0xffffffff beyond the last sample.
-fn place(sample: u32) -> vec3<u32> {
-    let area = p.a.out_h * p.a.out_w;
-    let pos = sample % area;
-    return vec3<u32>(select(sample / area, 0xffffffffu, sample >= p.samples), pos / p.a.out_w, pos % p.a.out_w);
+fn b_at(r: Row, s: Sample) -> f32 {
+    let i = entry(p.b, r, s);
+    return select(b[select(i, 0u, i == 0xffffffffu)], 0.0, i == 0xffffffffu);
 }
 
-// Where row r reads for a sample; 0xffffffff for zero.
-fn entry(w: Window, r: Row, at: vec3<u32>) -> u32 {
-    if r.channel == 0xffffffffu || at.x == 0xffffffffu {
-        return 0xffffffffu;
-    }
-    return window_at(w, at.x, r.channel, i32(at.y * w.stride_h) + r.row, i32(at.z * w.stride_w) + r.column);
+fn a_four(r: Rows, place: vec3<u32>) -> vec4<f32> {
+    let s = sample_at(p.a, place);
+    return vec4<f32>(a_at(r.r0, s), a_at(r.r1, s), a_at(r.r2, s), a_at(r.r3, s));
 }
 
-fn a_at(r: Row, at: vec3<u32>) -> f32 {
-    let i = entry(p.a, r, at);
-    if i == 0xffffffffu {
-        return 0.0;
-    }
-    return a[i];
+fn b_four(r: Rows, place: vec3<u32>) -> vec4<f32> {
+    let s = sample_at(p.b, place);
+    return vec4<f32>(b_at(r.r0, s), b_at(r.r1, s), b_at(r.r2, s), b_at(r.r3, s));
 }
 
-fn b_at(r: Row, at: vec3<u32>) -> f32 {
-    let i = entry(p.b, r, at);
-    if i == 0xffffffffu {
-        return 0.0;
-    }
-    return b[i];
+// Four rows by four columns of a tile.
+struct Patch { r0: vec4<f32>, r1: vec4<f32>, r2: vec4<f32>, r3: vec4<f32> }
+
+fn gain(sum: ptr<function, Patch>, u: vec4<f32>, v: vec4<f32>) {
+    (*sum).r0 += u.x * v;
+    (*sum).r1 += u.y * v;
+    (*sum).r2 += u.z * v;
+    (*sum).r3 += u.w * v;
 }
 
 fn store(slot: u32, r: u32, c: u32, v: vec4<f32>) {
@@ -100,98 +76,124 @@ fn store(slot: u32, r: u32, c: u32, v: vec4<f32>) {
     }
 }
 
+fn store_patch(slot: u32, r: u32, c: u32, sum: Patch) {
+    store(slot, r, c, sum.r0);
+    store(slot, r + 1u, c, sum.r1);
+    store(slot, r + 2u, c, sum.r2);
+    store(slot, r + 3u, c, sum.r3);
+}
+
 @compute @workgroup_size(256)
 fn pair(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
         @builtin(local_invocation_index) t: u32) {
-    let row_tiles = (p.rows + 63u) / 64u;
-    let column_tiles = (p.rows_b + 63u) / 64u;
-    let number = workgroup_number(wid, count);
-    let slot = number / (row_tiles * column_tiles);
-    let split = slot / p.a.groups;
-    let group = slot % p.a.groups;
-    let row0 = number / column_tiles % row_tiles * 64u;
-    let column0 = number % column_tiles * 64u;
-    // The same for the whole workgroup, so that the barriers below stand in uniform control flow.
-    if split >= p.splits || (p.symmetric == 1u && column0 > p.first_row + row0 + 63u) {
+    let job = job_of(workgroup_number(wid, count), 64u);
+    if job.idle {
         return;
     }
     let lane = t % 16u;
     let quad = t / 16u;
-    let r = p.first_row + row0 + quad * 4u;
-    let a0 = row_of(p.a, group, r, p.rows_a);
-    let a1 = row_of(p.a, group, r + 1u, p.rows_a);
-    let a2 = row_of(p.a, group, r + 2u, p.rows_a);
-    let a3 = row_of(p.a, group, r + 3u, p.rows_a);
-    let c = column0 + quad * 4u;
-    let b0 = row_of(p.b, group, c, p.rows_b);
-    let b1 = row_of(p.b, group, c + 1u, p.rows_b);
-    let b2 = row_of(p.b, group, c + 2u, p.rows_b);
-    let b3 = row_of(p.b, group, c + 3u, p.rows_b);
-    var sum0 = vec4<f32>();
-    var sum1 = vec4<f32>();
-    var sum2 = vec4<f32>();
-    var sum3 = vec4<f32>();
-    let begin = p.first_sample + split * p.length;
-    let end = min(begin + p.length, p.samples);
-    for (var s = begin; s < end; s += 16u) {
-        let at = place(s + lane);
-        left[lane * 16u + quad] =
-            vec4<f32>(a_at(a0, at), a_at(a1, at), a_at(a2, at), a_at(a3, at));
-        right[lane * 16u + quad] =
-            vec4<f32>(b_at(b0, at), b_at(b1, at), b_at(b2, at), b_at(b3, at));
-        workgroupBarrier();
-        for (var i = 0u; i < 16u; i++) {
-            let u = left[i * 16u + quad];
-            let v = right[i * 16u + lane];
-            sum0 += u.x * v;
-            sum1 += u.y * v;
-            sum2 += u.z * v;
-            sum3 += u.w * v;
+    let rows = rows_of(p.a, job.group, p.first_row + job.row + quad * 4u, p.rows_a);
+    let columns = rows_of(p.b, job.group, job.column + quad * 4u, p.rows_b);
+    let step = vec3<u32>(p.step_x, p.step_y, p.step_z);
+    var at = place_of(p.a, job.begin + lane);
+    var next_left = a_four(rows, at);
+    var next_right = b_four(columns, at);
+    for (var chunk = job.begin; chunk < job.end; chunk += p.length) {
+        var sum = Patch();
+        for (var s = chunk; s < min(chunk + p.length, job.end); s += 16u) {
+            left[lane * 17u + quad] = next_left;
+            right[lane * 17u + quad] = next_right;
+            workgroupBarrier();
+            at = place_after(p.a, at, step);
+            next_left = a_four(rows, at);
+            next_right = b_four(columns, at);
+            for (var i = 0u; i < 16u; i++) {
+                gain(&sum, left[i * 17u + quad], right[i * 17u + lane]);
+            }
+            workgroupBarrier();
         }
-        workgroupBarrier();
+        store_patch(job.slot, job.row + quad * 4u, job.column + lane * 4u, sum);
     }
-    let out = row0 + quad * 4u;
-    let column = column0 + lane * 4u;
-    store(slot, out, column, sum0);
-    store(slot, out + 1u, column, sum1);
-    store(slot, out + 2u, column, sum2);
-    store(slot, out + 3u, column, sum3);
+}
+
+@compute @workgroup_size(256)
+fn pair_wide(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+             @builtin(local_invocation_index) t: u32) {
+    let job = job_of(workgroup_number(wid, count), 128u);
+    if job.idle {
+        return;
+    }
+    let lane = t % 16u;
+    let quad = t / 16u;
+    let load_lane = t % 8u;
+    let load_quad = t / 8u;
+    let rows = rows_of(p.a, job.group, p.first_row + job.row + load_quad * 4u, p.rows_a);
+    let columns = rows_of(p.b, job.group, job.column + load_quad * 4u, p.rows_b);
+    let step = vec3<u32>(p.wide_x, p.wide_y, p.wide_z);
+    var at = place_of(p.a, job.begin + load_lane);
+    var next_left = a_four(rows, at);
+    var next_right = b_four(columns, at);
+    for (var chunk = job.begin; chunk < job.end; chunk += p.length) {
+        var sum00 = Patch();
+        var sum01 = Patch();
+        var sum10 = Patch();
+        var sum11 = Patch();
+        for (var s = chunk; s < min(chunk + p.length, job.end); s += 8u) {
+            left[load_lane * 33u + load_quad] = next_left;
+            right[load_lane * 33u + load_quad] = next_right;
+            workgroupBarrier();
+            at = place_after(p.a, at, step);
+            next_left = a_four(rows, at);
+            next_right = b_four(columns, at);
+            for (var i = 0u; i < 8u; i++) {
+                let u0 = left[i * 33u + quad];
+                let u1 = left[i * 33u + 16u + quad];
+                let v0 = right[i * 33u + lane];
+                let v1 = right[i * 33u + 16u + lane];
+                gain(&sum00, u0, v0);
+                gain(&sum01, u0, v1);
+                gain(&sum10, u1, v0);
+                gain(&sum11, u1, v1);
+            }
+            workgroupBarrier();
+        }
+        let row = job.row + quad * 4u;
+        let column = job.column + lane * 4u;
+        store_patch(job.slot, row, column, sum00);
+        store_patch(job.slot, row, column + 64u, sum01);
+        store_patch(job.slot, row + 64u, column, sum10);
+        store_patch(job.slot, row + 64u, column + 64u, sum11);
+    }
 }
 
 @compute @workgroup_size(256)
 fn pair_small(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
               @builtin(local_invocation_index) t: u32) {
-    let row_tiles = (p.rows + 15u) / 16u;
-    let column_tiles = (p.rows_b + 15u) / 16u;
-    let number = workgroup_number(wid, count);
-    let slot = number / (row_tiles * column_tiles);
-    let split = slot / p.a.groups;
-    let group = slot % p.a.groups;
-    let row0 = number / column_tiles % row_tiles * 16u;
-    let column0 = number % column_tiles * 16u;
-    // The same for the whole workgroup, as above.
-    if split >= p.splits || (p.symmetric == 1u && column0 > p.first_row + row0 + 15u) {
+    let job = job_of(workgroup_number(wid, count), 16u);
+    if job.idle {
         return;
     }
     let lane = t % 16u;
     let line = t / 16u;
-    let row = row_of(p.a, group, p.first_row + row0 + line, p.rows_a);
-    let column = row_of(p.b, group, column0 + line, p.rows_b);
-    var sum = 0.0;
-    let begin = p.first_sample + split * p.length;
-    let end = min(begin + p.length, p.samples);
-    for (var s = begin; s < end; s += 16u) {
-        let at = place(s + lane);
-        left_small[lane * 16u + line] = a_at(row, at);
-        right_small[lane * 16u + line] = b_at(column, at);
-        workgroupBarrier();
-        for (var i = 0u; i < 16u; i++) {
-            sum += left_small[i * 16u + line] * right_small[i * 16u + lane];
+    let row = row_of(p.a, job.group, p.first_row + job.row + line, p.rows_a);
+    let column = row_of(p.b, job.group, job.column + line, p.rows_b);
+    let step = vec3<u32>(p.step_x, p.step_y, p.step_z);
+    var at = place_of(p.a, job.begin + lane);
+    for (var chunk = job.begin; chunk < job.end; chunk += p.length) {
+        var sum = 0.0;
+        for (var s = chunk; s < min(chunk + p.length, job.end); s += 16u) {
+            left_small[lane * 16u + line] = a_at(row, sample_at(p.a, at));
+            right_small[lane * 16u + line] = b_at(column, sample_at(p.b, at));
+            at = place_after(p.a, at, step);
+            workgroupBarrier();
+            for (var i = 0u; i < 16u; i++) {
+                sum += left_small[i * 16u + line] * right_small[i * 16u + lane];
+            }
+            workgroupBarrier();
         }
-        workgroupBarrier();
-    }
-    if row0 + line < p.rows && column0 + lane < p.rows_b {
-        partial_sums[(slot * p.rows + row0 + line) * p.rows_b + column0 + lane] += sum;
+        if job.row + line < p.rows && job.column + lane < p.rows_b {
+            partial_sums[(job.slot * p.rows + job.row + line) * p.rows_b + job.column + lane] += sum;
+        }
     }
 }
 
@@ -205,11 +207,11 @@ fn sums(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: v
         return;
     }
     let r = row_of(p.a, slot % p.a.groups, number % p.rows_a, p.rows_a);
-    let begin = p.first_sample + split * p.length;
-    let end = min(begin + p.length, p.samples);
+    let begin = p.first_sample + split * p.chunks * p.length;
+    let end = min(begin + p.chunks * p.length, p.samples);
     var sum = vec2<f32>();
     for (var s = begin + t; s < end; s += 64u) {
-        let v = a_at(r, place(s));
+        let v = a_at(r, sample_at(p.a, place_of(p.a, s)));
         sum += vec2<f32>(v, v * v);
     }
     tree[t] = sum;

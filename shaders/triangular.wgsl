@@ -1,22 +1,30 @@
 // Triangular solves with many right-hand sides in place: every row x of X (m x n, row-major) becomes L^-1 x
-// (forward) or L^-T x (backward); L: n x n row-major, lower half. For every block of 32 unknowns from `first`
-// (forwards or backwards), one dispatch each:
-//   diagonal: solves for the block's unknowns; 64 threads, a right-hand side each.
+// (forward) or L^-T x (backward). L: n x n, lower half, in bands of rows as cholesky.wgsl holds them; a dispatch sees one
+// band. For every block of 32 unknowns from `first` (forwards or backwards):
+//   diagonal: solves for the block's unknowns, whose rows the band holds; 64 threads, a right-hand side each.
 //   update:   the unknowns still to come lose the block's share, X[r][j] -= sum over the block of X[r][c] L[j][c]
-//             (backward: L[c][j]); 256 threads make a 64 x 64 tile, 4 x 4 each, for j in begin..end.
+//             (backward: L[c][j]); 256 threads make a 64 x 64 tile, 4 x 4 each, for j in begin..end. Forward, once for
+//             every band, which holds the rows begin..end; backward, once, for the band of the block.
 //             Workgroups: row tiles x column tiles.
 #import shared/index
-struct Params { n: u32, m: u32, first: u32, begin: u32, end: u32, backward: u32 }
+struct Params {
+    n: u32, m: u32, first: u32, begin: u32, end: u32, backward: u32,
+    band_row: u32, band_stride: u32,
+}
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> l: array<f32>;
 @group(0) @binding(2) var<storage, read_write> x: array<f32>;
 
 const BLOCK = 32u;
+fn at(row: u32, column: u32) -> u32 {
+    return (row - p.band_row) * p.band_stride + column;
+}
+
 var<workgroup> block: array<f32, 1024>;
 var<workgroup> lines: array<f32, 2048>;
 // [unknown of the block][rows / 4], 16 unknowns at a time
-var<workgroup> left: array<vec4<f32>, 256>;
-var<workgroup> right: array<vec4<f32>, 256>;
+var<workgroup> left: array<vec4<f32>, 272>;
+var<workgroup> right: array<vec4<f32>, 272>;
 
 @compute @workgroup_size(64)
 fn diagonal(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
@@ -24,7 +32,7 @@ fn diagonal(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) coun
     let size = min(BLOCK, p.n - p.first);
     for (var i = t; i < size * BLOCK; i += 64u) {
         if i % BLOCK < size {
-            block[i] = l[(p.first + i / BLOCK) * p.n + p.first + i % BLOCK];
+            block[i] = l[at(p.first + i / BLOCK, p.first + i % BLOCK)];
         }
     }
     workgroupBarrier();
@@ -32,10 +40,10 @@ fn diagonal(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) coun
     if row >= p.m {
         return;
     }
-    let at = row * p.n + p.first;
+    let from_here = row * p.n + p.first;
     for (var s = 0u; s < size; s++) {
         let c = select(s, size - 1u - s, p.backward == 1u);
-        var sum = x[at + c];
+        var sum = x[from_here + c];
         if p.backward == 1u {
             for (var d = c + 1u; d < size; d++) {
                 sum -= lines[t * BLOCK + d] * block[d * BLOCK + c];
@@ -46,7 +54,7 @@ fn diagonal(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) coun
             }
         }
         lines[t * BLOCK + c] = sum / block[c * BLOCK + c];
-        x[at + c] = lines[t * BLOCK + c];
+        x[from_here + c] = lines[t * BLOCK + c];
     }
 }
 
@@ -61,7 +69,7 @@ fn share(j: u32, c: u32) -> f32 {
     if j >= p.end || c >= p.n {
         return 0.0;
     }
-    return l[select(j * p.n + c, c * p.n + j, p.backward == 1u)];
+    return l[select(at(j, c), at(c, j), p.backward == 1u)];
 }
 
 fn subtract(row: u32, column: u32, v: vec4<f32>) {
@@ -93,12 +101,12 @@ fn update(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count:
     var sum3 = vec4<f32>();
     for (var half = 0u; half < BLOCK; half += 16u) {
         let c = p.first + half + lane;
-        left[lane * 16u + quad] = vec4<f32>(solved(row, c), solved(row + 1u, c), solved(row + 2u, c), solved(row + 3u, c));
-        right[lane * 16u + quad] = vec4<f32>(share(j, c), share(j + 1u, c), share(j + 2u, c), share(j + 3u, c));
+        left[lane * 17u + quad] = vec4<f32>(solved(row, c), solved(row + 1u, c), solved(row + 2u, c), solved(row + 3u, c));
+        right[lane * 17u + quad] = vec4<f32>(share(j, c), share(j + 1u, c), share(j + 2u, c), share(j + 3u, c));
         workgroupBarrier();
         for (var i = 0u; i < 16u; i++) {
-            let u = left[i * 16u + quad];
-            let v = right[i * 16u + lane];
+            let u = left[i * 17u + quad];
+            let v = right[i * 17u + lane];
             sum0 += u.x * v;
             sum1 += u.y * v;
             sum2 += u.z * v;

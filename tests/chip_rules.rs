@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
@@ -11,7 +11,7 @@ use synfit::chip::{Chip, Demand, SynapseMemory};
 use synfit::convert::neurons_per_unit;
 use synfit::network;
 
-fn on(model: &PathBuf, chip: &Chip) -> Verdict {
+fn on(model: &Path, chip: &Chip) -> Verdict {
     let network = network::read(model).unwrap();
     verdict(chip, &Demand::of(&network, |activation| neurons_per_unit(activation, 4)))
 }

@@ -5,7 +5,14 @@ mod common;
 use common::{Sliding, assert_close, devices, integers, read_at, reals, sliding};
 use proptest::prelude::*;
 use synfit::compute::conv::{self, Conv, Start};
+use synfit::compute::{Device, Tile, Tiles};
 use synfit::network::{Shape, Window};
+
+/// All devices, and the GPU with wide tiles.
+fn all() -> Vec<Device> {
+    let wide = Tiles { conv: Tile::Wide, ..Tiles::default() };
+    devices().iter().cloned().chain([devices()[0].with_tiles(wide)]).collect()
+}
 
 /// Sum of w * x and of |w| |x| over each output's patch.
 fn reference(c: &Conv, images: usize, x: &[f64], w: &[f64]) -> (Vec<f64>, Vec<f64>) {
@@ -44,7 +51,7 @@ fn check_real(c: &Conv, images: usize, seed: u64) {
     let old = reals(seed + 3, images * c.output.len());
     let wide = |v: &[f32]| v.iter().map(|&v| v as f64).collect::<Vec<_>>();
     let (sums, sizes) = reference(c, images, &wide(&x), &wide(&w));
-    for dev in devices() {
+    for dev in &all() {
         let (xd, wd, bd) = (dev.upload(&x).unwrap(), dev.upload(&w).unwrap(), dev.upload(&b).unwrap());
         for start in 0..3 {
             let mut y = if start == 1 { dev.upload(&old).unwrap() } else { dev.poisoned(old.len()).unwrap() };
@@ -67,7 +74,7 @@ fn check_integer(c: &Conv, images: usize, seed: u64, most_x: i32, most_w: i32) {
     let wide = |v: &[i32]| v.iter().map(|&v| v as f64).collect::<Vec<_>>();
     let (sums, _) = reference(c, images, &wide(&x), &wide(&w));
     let bound = c.depth() as u64 * most_x as u64 * most_w as u64;
-    for dev in devices() {
+    for dev in &all() {
         let (xd, wd, bd) = (dev.upload(&x).unwrap(), dev.upload(&w).unwrap(), dev.upload(&b).unwrap());
         let mut y = dev.poisoned(sums.len()).unwrap();
         conv::integer(dev, c, images, &xd, &wd, Start::Bias(&bd), bound, &mut y).unwrap();
@@ -133,6 +140,8 @@ fn typical_layers() {
     check_integer(&layer(8, 4, 12, 4, window(3, 1, 1), 1), 61, 10, 16, 127);
     check_integer(&layer(64, 8, 64, 8, window(3, 1, 1), 1), 2, 6, 16, 127);
     check_integer(&layer(24, 12, 24, 12, window(3, 1, 1), 24), 2, 7, 255, 127);
+    // Several tiles of either shape, in groups.
+    check_integer(&layer(10, 10, 280, 10, window(3, 1, 1), 2), 3, 11, 255, 127);
 }
 
 /// A sum longer than the 65,535 loop iterations after which lavapipe stops without a word.

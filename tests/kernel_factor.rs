@@ -2,9 +2,23 @@
 
 mod common;
 
+use std::sync::OnceLock;
+
 use common::{devices, reals};
 use proptest::prelude::*;
-use synfit::compute::factor::{self, Factored};
+use synfit::compute::factor::{self, Factored, Lower};
+use synfit::compute::{Choice, Device, Limits};
+
+/// All devices, and the GPU with so small buffers that a matrix of 300 takes several.
+fn all() -> Vec<Device> {
+    static BANDED: OnceLock<Device> = OnceLock::new();
+    let banded = BANDED.get_or_init(|| Device::open_with(Choice::Gpu, Limits::Buffer(80_000)).unwrap());
+    devices().iter().chain([banded]).cloned().collect()
+}
+
+fn lower(dev: &Device, n: usize, a: &[f32]) -> Lower {
+    Lower::upload(dev, n, |i, row| row.copy_from_slice(&a[i * n..=i * n + i])).unwrap()
+}
 
 /// A well-conditioned symmetric positive definite matrix: G G^T / n + 1.
 fn positive(seed: u64, n: usize) -> Vec<f32> {
@@ -61,21 +75,23 @@ fn check(n: usize, m: usize, seed: u64) {
             assert!((*g as f64 - w).abs() <= 1e-5 * size, "{what}, n = {n}: {g}, want {w}");
         }
     };
-    for dev in devices() {
-        let mut ad = dev.upload(&a).unwrap();
-        assert_eq!(factor::cholesky(dev, n, &mut ad).unwrap(), Factored::Done);
-        let got = dev.download(&ad).unwrap();
-        for i in 0..n {
-            near(&got[i * n..=i * n + i], &l[i * n..=i * n + i], &format!("L on {dev:?}"));
-            assert_eq!(got[i * n + i + 1..(i + 1) * n], a[i * n + i + 1..(i + 1) * n], "upper half on {dev:?}");
-        }
+    for dev in &all() {
+        let mut ad = lower(dev, n, &a);
+        assert_eq!(factor::cholesky(dev, &mut ad).unwrap(), Factored::Done);
+        let mut rows = 0;
+        ad.download(dev, |i, row| {
+            near(row, &l[i * n..=i * n + i], &format!("L on {dev:?}"));
+            rows += 1;
+        })
+        .unwrap();
+        assert_eq!(rows, n);
         let mut y = dev.upload(&x).unwrap();
-        factor::forward(dev, n, &ad, m, &mut y).unwrap();
+        factor::forward(dev, &ad, m, &mut y).unwrap();
         near(&dev.download(&y).unwrap(), &forward, &format!("forward on {dev:?}"));
-        factor::backward(dev, n, &ad, m, &mut y).unwrap();
+        factor::backward(dev, &ad, m, &mut y).unwrap();
         near(&dev.download(&y).unwrap(), &solved, &format!("backward on {dev:?}"));
         let mut y = dev.upload(&x).unwrap();
-        factor::solve(dev, n, &ad, m, &mut y).unwrap();
+        factor::solve(dev, &ad, m, &mut y).unwrap();
         near(&dev.download(&y).unwrap(), &solved, &format!("solve on {dev:?}"));
     }
 }
@@ -95,7 +111,7 @@ proptest! {
         a[at * n + at] = -1.0;
         prop_assert_eq!(elementary(n, &a), Err(at));
         for dev in devices() {
-            let got = factor::cholesky(dev, n, &mut dev.upload(&a).unwrap()).unwrap();
+            let got = factor::cholesky(dev, &mut lower(dev, n, &a)).unwrap();
             prop_assert_eq!(got, Factored::NotPositive { pivot: at }, "on {:?}", dev);
             prop_assert!(got.expect_positive("test").is_err());
         }
@@ -106,5 +122,35 @@ proptest! {
 fn block_borders() {
     for n in [1, 31, 32, 33, 64, 65, 96, 257] {
         check(n, 3, n as u64);
+    }
+}
+
+#[test]
+fn several_bands() {
+    let dev = Device::open_with(Choice::Gpu, Limits::Buffer(80_000)).unwrap();
+    for n in [150, 192, 200, 300] {
+        let bands = lower(&dev, n, &positive(1, n)).bands();
+        assert!(bands > 1 && (n < 300 || bands > 3), "{n}: {bands}");
+        check(n, 60, n as u64);
+    }
+    // not even a tile's rows fit
+    let e = Lower::upload(&dev, 2000, |_, _| {}).unwrap_err();
+    assert!(e.to_string().contains("80000 bytes"), "{e}");
+    assert!(Lower::bytes(&dev, 300).unwrap() >= 300 * 301 / 2 * 4);
+}
+
+#[test]
+fn the_inverse_is_one() {
+    let n = 170;
+    let a = positive(3, n);
+    for dev in &all() {
+        let mut l = lower(dev, n, &a);
+        factor::cholesky(dev, &mut l).unwrap().expect_positive("test").unwrap();
+        let mut inverse = vec![f32::NAN; n * n];
+        factor::inverse(dev, &l, |first, rows| inverse[first * n..][..rows.len()].copy_from_slice(rows)).unwrap();
+        for (i, j) in (0..n).flat_map(|i| (0..n).map(move |j| (i, j))) {
+            let dot: f64 = (0..n).map(|k| f64::from(inverse[i * n + k]) * f64::from(a[k * n + j])).sum();
+            assert!((dot - f64::from(i == j)).abs() < 1e-4, "({i}, {j}): {dot} on {dev:?}");
+        }
     }
 }

@@ -5,7 +5,7 @@ mod common;
 use common::{assert_close, devices, integers, read_at, reals, sliding};
 use proptest::prelude::*;
 use synfit::compute::gram::{Moments, PatchSpec, Sums};
-use synfit::compute::{Buffer, Device};
+use synfit::compute::{Buffer, Device, Tile, Tiles};
 use synfit::network::{Shape, Window};
 
 /// All patches of all samples: [group][sample][n], and targets [group][sample][m].
@@ -86,8 +86,9 @@ fn check(blocks: &[PatchSpec], output: Shape, images: usize, seed: u64) {
         .collect();
     let whole: Vec<f32> = integers(seed + 1, z.len(), -16, 16).iter().map(|&v| v as f32).collect();
     let exact = reference(&samples(blocks, output, images, &counts, &whole), |v| v);
-    for dev in devices() {
-        let what = format!("{blocks:?} -> {output} on {dev:?}");
+    let wide = devices()[0].with_tiles(Tiles { gram: Tile::Wide, ..Tiles::default() });
+    for dev in devices().iter().chain([&wide]) {
+        let what = format!("{blocks:?} -> {output} on {dev:?} with {:?}", dev.tiles());
         let batch = |xs: &Vec<Vec<f32>>, z: &[f32], from: usize, to: usize| {
             let cut = |v: &[f32], len: usize| v[from * len..to * len].to_vec();
             let xs = xs.iter().zip(blocks).map(|(x, b)| cut(x, b.input.len())).collect();

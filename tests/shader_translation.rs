@@ -99,6 +99,36 @@ fn every_shader_translates() {
     }
 }
 
+/// Instruction codes of SPIR-V.
+const U_DOT: u32 = 4451;
+const BIT_FIELD_U_EXTRACT: u32 = 203;
+
+/// Packed dot products become one instruction where the adapter has it, and bit fields where it has not.
+#[test]
+fn packed_dot_products_need_no_capability() {
+    let name = "gram_counts.wgsl";
+    let (module, info) = module(&composed(&root().join(name), "f32"), name);
+    let words = |capabilities: &[spv::Capability]| {
+        let options = spv::Options { capabilities: Some(capabilities.iter().copied().collect()), ..Default::default() };
+        spv::write_vec(&module, &info, &options, None).unwrap()
+    };
+    let has = |words: &[u32], op: u32| {
+        // after the header of five words, every instruction begins with its length and code
+        let mut at = 5;
+        let mut found = false;
+        while at < words.len() {
+            found |= words[at] & 0xffff == op;
+            at += (words[at] >> 16) as usize;
+        }
+        found
+    };
+    let without = words(&[spv::Capability::Shader]);
+    assert!(!has(&without, U_DOT) && has(&without, BIT_FIELD_U_EXTRACT));
+    let with =
+        words(&[spv::Capability::Shader, spv::Capability::DotProduct, spv::Capability::DotProductInput4x8BitPacked]);
+    assert!(has(&with, U_DOT) && !has(&with, BIT_FIELD_U_EXTRACT));
+}
+
 /// What the shaders are held to does refuse: f64 is no part of WebGPU.
 #[test]
 #[should_panic(expected = "wide")]

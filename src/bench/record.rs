@@ -67,7 +67,7 @@ pub struct Kernel {
     pub gflops: f64,
     pub gbps: f64,
     pub limit: Limit,
-    /// Of the limit's peak; beyond 100 where caches serve what the copy fetches from memory.
+    /// Of the limit's peak; beyond 100 where caches serve what the copy fetches from memory, and for maps in place.
     pub percent_of_peak: f64,
 }
 
@@ -123,7 +123,7 @@ pub struct MeanErrors {
 /// Most memory during the conversion.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Memory {
-    /// Resident memory of the process; null where the system does not tell.
+    /// Resident memory of the process, with what it held before; null where the system does not tell.
     pub host_bytes: Option<u64>,
     /// Device buffers; 0 on the CPU, whose buffers are host memory.
     pub device_bytes: u64,

@@ -16,7 +16,7 @@ pub struct FitRules {
     /// they own their thresholds.
     pub owner: ScaleOwner,
     pub power_of_two: bool,
-    /// Least and largest shift of a code.
+    /// Least and largest shift of a code; none where it is unknown whether there is one.
     pub shifts: Option<[u32; 2]>,
 }
 
@@ -57,7 +57,8 @@ pub fn fit_rules(chip: &Chip) -> Result<FitRules> {
         range: weights.range,
         sign_of_source: weights.sign == SignOwner::Source,
         owner,
-        power_of_two: weights.scale_power_of_two && !own_threshold,
-        shifts: weights.shifts,
+        // a threshold that is chosen apart makes up for the shift
+        power_of_two: weights.scale_power_of_two && chip.state.threshold.is_none(),
+        shifts: if chip.is_unknown("weights.shifts") { Some([0, 0]) } else { weights.shifts },
     })
 }

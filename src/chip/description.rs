@@ -51,6 +51,8 @@ pub struct Dynamics {
     pub model: String,
     /// How the potential leaks when the leak is set as weak as it goes.
     pub leak: Leak,
+    /// Whether neurons can integrate their first steps of input without firing (`--settle`). Left out: they can.
+    pub settle: Option<bool>,
     /// What of the chip a conversion does not imitate (noise, say): said in every report.
     pub not_simulated: Option<String>,
 }
@@ -201,6 +203,11 @@ impl Chip {
             true => (0, ((1i64 << self.state.potential_bits.min(31)) - 1) as i32),
             false => (-top as i32, top as i32),
         }
+    }
+
+    /// Whether its neurons are known to wait for steps of input before they fire.
+    pub fn settles(&self) -> bool {
+        self.dynamics.settle.unwrap_or(!self.is_unknown("dynamics.settle"))
     }
 
     /// Fields that the file calls unknown, `table.field`.

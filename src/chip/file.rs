@@ -124,7 +124,13 @@ fn joined(table: &str, key: &str) -> String {
 fn refuse(name: &str, text: &str, root: Option<&DeTable<'_>>, e: &toml::de::Error) -> Error {
     let field = e.span().zip(root).map_or_else(String::new, |(span, root)| field_at(root, &span));
     let message: Vec<&str> = e.message().lines().map(str::trim).filter(|l| !l.is_empty()).collect();
-    located(name, text, e.span(), &field, &message.join(" "))
+    let mut message = message.join(" ");
+    // A syntax error has no field: show what it stumbled over.
+    let there = e.span().and_then(|span| text.get(span)).filter(|t| !t.is_empty() && !t.contains('\n'));
+    if let (true, Some(there)) = (root.is_none(), there) {
+        message = format!("{message} (`{there}`)");
+    }
+    located(name, text, e.span(), &field, &message)
 }
 
 /// The innermost field whose key or value holds the span.

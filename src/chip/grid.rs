@@ -133,6 +133,20 @@ impl Grid {
         }
     }
 
+    /// The grid of its levels and their negatives. Where the sign makes 17 bits, the highest magnitude bit goes.
+    pub fn with_signs(&self) -> Grid {
+        match self {
+            Grid::Unsigned { bits } => Grid::Symmetric { bits: (bits + 1).min(MAX_BITS) },
+            Grid::Levels(list) => {
+                let mut both: Vec<f64> = list.iter().flat_map(|v| [-v + 0.0, *v]).collect();
+                both.sort_by(f64::total_cmp);
+                both.dedup();
+                Grid::Levels(both)
+            }
+            signed => signed.clone(),
+        }
+    }
+
     /// Whether it has no level below zero.
     pub fn is_unsigned(&self) -> bool {
         match (self, self.regular()) {

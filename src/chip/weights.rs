@@ -175,18 +175,8 @@ impl WeightRules {
     /// The levels of a weight with its sign: the grid, or the magnitudes of a grid on either side of zero where a synapse
     /// type or a pair gives each weight its sign, or the differences of a pair of conductances.
     pub fn signed_grid(&self) -> Option<Grid> {
-        let both = |grid: &Grid| match grid {
-            Grid::Unsigned { bits } if *bits < 16 => Grid::Symmetric { bits: bits + 1 },
-            // the fit's integers end at 16 bits with the sign
-            Grid::Unsigned { .. } => Grid::Symmetric { bits: 16 },
-            other => {
-                let levels = other.levels();
-                let all = levels.iter().rev().map(|v| -v).chain(levels.iter().copied()).collect();
-                Grid::from_levels(all).unwrap_or_else(|_| other.clone())
-            }
-        };
         match (&self.grid, self.conductance, self.sign) {
-            (Some(grid), _, SignOwner::SynapseType | SignOwner::Pair) => Some(both(grid)),
+            (Some(grid), _, SignOwner::SynapseType | SignOwner::Pair) => Some(grid.with_signs()),
             (Some(grid), ..) => Some(grid.clone()),
             (None, Some(c), _) if c.levels.is_power_of_two() => Some(Grid::Symmetric { bits: c.levels.ilog2() + 1 }),
             (None, Some(c), _) => {

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// auto (a real GPU if there is one, else the CPU), gpu, cpu, an index of `synfit devices`, or all
+    /// auto (a real GPU if there is one, else the CPU), gpu, cpu, opengl, an index of `synfit devices`, or all
     #[arg(long, default_value = "auto")]
     device: String,
     /// Kernels to measure, with commas; all, or none
@@ -28,8 +28,9 @@ pub struct Args {
     #[arg(long, value_name = "S", default_value_t = 0.5)]
     seconds: f64,
     /// Conversions to measure, with commas: lenet, resnet20, vgg16-cifar, resnet50, vgg16-imagenet; all, or none
-    #[arg(long, value_name = "A,B", default_value = "lenet,resnet20", value_delimiter = ',')]
-    networks: Vec<String>,
+    /// [default: lenet,resnet20; lenet alone on a software GPU, which takes long]
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    networks: Option<Vec<String>>,
     /// Calibration images of a conversion
     #[arg(long, value_name = "N", default_value_t = 64)]
     images: usize,
@@ -79,7 +80,8 @@ struct Wanted {
     size: Option<Size>,
     plan: Plan,
     kernels: Vec<String>,
-    networks: Vec<Shape>,
+    /// None: what the device can do in a short time.
+    networks: Option<Vec<Shape>>,
     images: usize,
     job: JobArgs,
 }
@@ -103,9 +105,10 @@ impl Wanted {
             Listed::These(names) => names.to_vec(),
         };
         kernels::check(&kernels)?;
-        let networks = match listed(&args.networks, "networks")? {
-            Listed::All => Shape::ALL.to_vec(),
-            Listed::These(names) => names.iter().map(|n| n.parse()).collect::<Result<_>>()?,
+        let networks = match args.networks.as_deref().map(|names| listed(names, "networks")).transpose()? {
+            None => None,
+            Some(Listed::All) => Some(Shape::ALL.to_vec()),
+            Some(Listed::These(names)) => Some(names.iter().map(|n| n.parse()).collect::<Result<_>>()?),
         };
         let job = JobArgs {
             steps: Some(Steps::Number(args.steps)),
@@ -132,7 +135,7 @@ impl Wanted {
     fn quick(self) -> Self {
         let job = JobArgs { steps: Some(Steps::Number(4)), ..self.job };
         let plan = Plan { runs: 1, seconds: 0.0 };
-        Self { size: Some(Size::Tiny), plan, networks: vec![Shape::Lenet], images: 4, job, ..self }
+        Self { size: Some(Size::Tiny), plan, networks: Some(vec![Shape::Lenet]), images: 4, job, ..self }
     }
 }
 
@@ -161,8 +164,9 @@ fn measure(wanted: &Wanted, choice: Choice, progress: &Progress) -> Result<Measu
     let kernels = kernels::kernels(&dev, &sizes, &wanted.plan, &peaks, &wanted.kernels, progress)?;
     let (info, timestamps) = (dev.info().clone(), dev.has_clock());
     drop(dev);
+    let usual = if info.kind == "software" { &[Shape::Lenet][..] } else { &[Shape::Lenet, Shape::Resnet20] };
     let mut conversions = Vec::new();
-    for shape in &wanted.networks {
+    for shape in wanted.networks.as_deref().unwrap_or(usual) {
         go_on(progress)?;
         let built = shape.build(wanted.job.seed.unwrap_or_default());
         let options = wanted.job.clone().resolved(&built.network)?.options(&built.network)?;
@@ -246,7 +250,7 @@ fn conversion_row(c: &Conversion) -> Vec<String> {
         format!("{:.2}", s.targets),
         format!("{:.2}", s.simulate),
         format!("{:.2}", s.solve),
-        format!("{:.1}", c.images_per_second),
+        format!("{:.*}", if c.images_per_second < 10.0 { 3 } else { 1 }, c.images_per_second),
         c.peak_memory.host_bytes.map_or_else(|| "-".into(), mib),
         mib(c.peak_memory.device_bytes),
         format!("{:.2e}", c.mean_error.grid),

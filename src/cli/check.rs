@@ -23,7 +23,7 @@ pub struct Args {
     /// Rows (outputs) of each layer problem to solve again
     #[arg(long, value_name = "K", default_value_t = 4)]
     rows: usize,
-    /// auto, gpu, cpu or an index of `synfit devices`
+    /// auto, gpu, cpu, opengl or an index of `synfit devices`
     #[arg(long)]
     device: Option<String>,
     /// Print JSON

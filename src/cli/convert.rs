@@ -8,15 +8,16 @@ use super::kept::{self, Work};
 use super::output::OutputFolder;
 use super::progress::Progress;
 use super::{search, table};
+use crate::chip::place::Placement;
 use crate::chip::rules::verdict;
 use crate::chip::{Demand, fit_rules};
 use crate::compare::{Decision, Point, Trial, check_labels, compare, compare_at};
 use crate::compute::Device;
-use crate::convert;
+use crate::convert::{self, Finished};
 use crate::error::{Error, Result};
 use crate::export;
 use crate::network;
-use crate::report::{self, DeviceRecord, PeakMemory, Report, Search, Seconds, html};
+use crate::report::{self, Cost, DeviceRecord, PeakMemory, Report, Search, Seconds, html};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -46,6 +47,8 @@ pub fn run(args: &Args) -> Result<()> {
 /// What becomes of finished layers when the conversion is interrupted.
 pub enum Keep {
     Nothing,
+    /// Those of a finished conversion with other sizes are used as far as they go.
+    Stored(Vec<Finished>),
     /// They stay beside the result's place; with `resume`, those of an earlier run are used.
     Layers {
         resume: bool,
@@ -91,7 +94,7 @@ pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])], keep: K
     // Whatever is wrong with a search's options shows with its first number of steps.
     let first = if wanted.is_some() { located.with_steps(search::FIRST) } else { located.clone() };
     let options = first.options(&network)?;
-    refuse_misfit(&network, &options)?;
+    let placement = fitting(&network, &options)?;
     let calibration = located.calibration_images(&network)?;
     let test = located.test_images(&network)?;
     let labels = located.test_labels(&test)?;
@@ -121,6 +124,9 @@ pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])], keep: K
         (None, Keep::Nothing) => {
             (job, convert::convert(&dev, &network, &calibration, &options, folder.path(), &progress)?, None)
         }
+        (None, Keep::Stored(layers)) => {
+            (job, convert::smaller(&dev, &network, &calibration, &options, folder.path(), &progress, layers)?, None)
+        }
         (None, Keep::Layers { resume }) => {
             let work = Work { dev: &dev, network: &network, images: &calibration, options: &options };
             let (conversion, checkpoint) = kept::convert(&work, out, folder.path(), resume, &progress)?;
@@ -137,7 +143,7 @@ pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])], keep: K
     let tested = began.elapsed().as_secs_f64();
     progress.done();
 
-    let report = Report {
+    let mut report = Report {
         version: 1,
         synfit: env!("CARGO_PKG_VERSION").to_string(),
         device: DeviceRecord::from(dev.info()),
@@ -151,6 +157,7 @@ pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])], keep: K
         synapses: spiking.synapses(),
         notes: report::notes(&conversion.layers, job.test.is_none() && !is_uniform(calibration_source)),
         layers: conversion.layers,
+        cost: Some(Cost::of(&options.chip, &placement, &record)),
         test: record,
         curve,
         search: wanted.map(|agreement| Search { agreement, tried }),
@@ -158,6 +165,9 @@ pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])], keep: K
         peak_memory: PeakMemory::measure(&dev),
     };
     export::safetensors::write(spiking, &folder.path().join("weights.safetensors"))?;
+    if let Some(why) = export::nir::write(spiking, &folder.path().join("network.nir"))? {
+        report.notes.push(format!("no network.nir: {why}"));
+    }
     let failed = |e: &dyn std::fmt::Display| Error::work("report", e.to_string());
     folder.write("report.json", &serde_json::to_string_pretty(&report).map_err(|e| failed(&e))?)?;
     folder.write("report.html", &html(&report))?;
@@ -177,13 +187,16 @@ fn lengths(steps: u32) -> Vec<u32> {
     (0..).map(|k| 1 << k).take_while(|&t| t < steps).chain([steps]).collect()
 }
 
-/// Before any work: the chip's constraints must be ones that a conversion keeps, and the network must fit it.
-fn refuse_misfit(network: &network::Network, options: &convert::Options) -> Result<()> {
+/// Before any work: the chip's constraints must be ones that a conversion keeps, and the network must fit it. Where its
+/// layers lie.
+fn fitting(network: &network::Network, options: &convert::Options) -> Result<Placement> {
     fit_rules(&options.chip)?;
-    let demand = Demand::of(network, |a| convert::neurons_per_unit(a, options.population));
-    match verdict(&options.chip, &demand).first() {
+    let network = options.keep.shrunk(network)?;
+    let demand = Demand::of(&network, |a| convert::neurons_per_unit(a, options.population));
+    let found = verdict(&options.chip, &demand);
+    match found.first() {
         Some(first) => Err(Error::input(format!("{} does not fit {}", network.name, options.chip.name), first)),
-        None => Ok(()),
+        None => Ok(found.placement),
     }
 }
 
@@ -217,6 +230,12 @@ pub fn print(report: &Report, out: &Path, json: bool) -> Result<()> {
         ["layer", "kind", "inputs", "outputs", "round", "fit", "stored", "response", "rate", "dead", "seconds"];
     println!("{}\n", table::render(&header, &rows, 2));
     println!("{}", summary(report));
+    if let Some(line) = report.cost.as_ref().and_then(|c| c.summary(&report.chip)) {
+        println!("{line}");
+    }
+    if let Some(left_out) = report.cost.as_ref().and_then(|c| c.not_simulated.as_ref()) {
+        println!("note: not simulated: {left_out}");
+    }
     for note in &report.notes {
         println!("note: {note}");
     }

@@ -118,7 +118,8 @@ pub struct JobArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub settle: Option<String>,
     /// Currents to fit: response (where a unit is silent or saturated, any current that keeps its neuron so) or linear
-    /// (the trained pre-activations everywhere) [default: linear]
+    /// (the trained pre-activations everywhere); auto is response from the first layer on that is made smaller, else linear
+    /// [default: auto]
     #[arg(long, value_name = "WHICH", help_heading = "Fit")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub targets: Option<String>,
@@ -154,7 +155,7 @@ pub struct JobArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub decision: Option<String>,
 
-    /// auto (a real GPU if there is one, else the CPU), gpu, cpu, or an index of `synfit devices` [default: auto]
+    /// auto (a real GPU if there is one, else the CPU), gpu, cpu, opengl, or an index of `synfit devices` [default: auto]
     #[arg(long, help_heading = "Run")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
@@ -248,7 +249,7 @@ impl JobArgs {
             response: text("measured"),
             initial_potential: text("calibrated"),
             settle: text("auto"),
-            targets: text("linear"),
+            targets: text("auto"),
             method: text("auto"),
             prune: text("optimal"),
             prune_by: text("cost"),
@@ -305,7 +306,7 @@ impl JobArgs {
         if let Some(owner) = &self.bits_scale {
             chip.weights.scale = word::<ScaleOwner>("bits-scale", owner, "layer, channel, neuron")?.into();
         }
-        let Timing { steps, schedule, settle } = self.timing(network, &chip.neuron)?;
+        let Timing { steps, schedule, settle } = self.timing(network, &chip)?;
         let ridge = *given("ridge", &self.ridge)?;
         if !(ridge >= 0.0 && ridge.is_finite()) {
             return Err(Error::input("ridge", format!("{ridge} is not a number >= 0")));
@@ -325,7 +326,7 @@ impl JobArgs {
                 given("initial_potential", &self.initial_potential)?,
                 "calibrated, half",
             )?,
-            targets: word("targets", given("targets", &self.targets)?, "response, linear")?,
+            targets: word("targets", given("targets", &self.targets)?, "auto, response, linear")?,
             method: given("method", &self.method)?.parse()?,
             keep: Keep::parse(self.keep.as_deref().unwrap_or_default())?,
             prune: self.choose()?,

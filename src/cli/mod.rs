@@ -11,6 +11,7 @@ mod job;
 mod kept;
 mod output;
 mod progress;
+mod prune;
 mod search;
 mod simulate;
 mod solve;
@@ -41,6 +42,8 @@ enum Command {
     Simulate(simulate::Args),
     /// Repeat a conversion and have its layer problems solved again by an independent code
     Check(check::Args),
+    /// Make a finished conversion smaller, or see what smaller layers would cost
+    Prune(prune::Args),
     /// Solve one bare layer problem
     Solve(solve::Args),
     /// Show a model's layers and whether they map, before any work
@@ -77,6 +80,7 @@ fn run(command: Command) -> Result<()> {
         Command::Convert(args) => convert::run(&args),
         Command::Simulate(args) => simulate::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Prune(args) => prune::run(&args),
         Command::Solve(args) => solve::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Bench(args) => bench::run(&args),

@@ -2,13 +2,19 @@
 
 use std::path::PathBuf;
 
+use ndarray::Array2;
+use ndarray_npy::write_npy;
+
 use super::job::{JobArgs, job_file};
 use super::progress::Progress;
 use super::table;
 use super::timing::check_steps;
 use crate::compare::{Trial, compare};
 use crate::compute::Device;
+use crate::convert::{Watch, go_on};
 use crate::error::{Error, Result};
+use crate::spiking::SpikingNetwork;
+use crate::spiking::simulate::{Activity, Simulation};
 use crate::{export, network};
 
 #[derive(clap::Args)]
@@ -27,9 +33,12 @@ pub struct Args {
     /// Time steps instead of the job's
     #[arg(long, value_name = "T")]
     steps: Option<u32>,
-    /// auto, gpu, cpu or an index of `synfit devices`
+    /// auto, gpu, cpu, opengl or an index of `synfit devices`
     #[arg(long)]
     device: Option<String>,
+    /// Write the outputs, images x outputs, to a .npy file
+    #[arg(long, value_name = "FILE.npy")]
+    outputs: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -67,6 +76,10 @@ pub fn run(args: &Args) -> Result<()> {
     let trial =
         Trial { network: &network, images: &images, labels: labels.as_deref(), decision: job.decision(&network)? };
     let record = compare(&dev, &spiking, &trial, options.batch_bytes, &progress)?;
+    if let Some(path) = &args.outputs {
+        let values = outputs(&dev, &spiking, &trial, &progress)?;
+        write_npy(path, &values).map_err(|e| Error::work(path.display().to_string(), e.to_string()))?;
+    }
     progress.done();
     if args.json {
         let text = serde_json::to_string_pretty(&record).map_err(|e| Error::work("simulate", e.to_string()))?;
@@ -98,4 +111,21 @@ pub fn run(args: &Args) -> Result<()> {
         record.relative_error
     );
     Ok(())
+}
+
+/// Outputs of all images, images x outputs.
+fn outputs(dev: &Device, spiking: &SpikingNetwork, trial: &Trial, progress: &Progress) -> Result<Array2<f32>> {
+    const IMAGES: usize = 64;
+    let (count, width) = (trial.images.len(), trial.network.output_shape().len());
+    let simulation = Simulation::new(dev, spiking)?;
+    let mut values = Vec::with_capacity(count * width);
+    progress.stage("outputs", count.div_ceil(IMAGES) as u64);
+    for start in (0..count).step_by(IMAGES) {
+        go_on(progress)?;
+        let range = start..(start + IMAGES).min(count);
+        let raw = trial.images.data.batch(range.clone())?;
+        values.extend(simulation.run(dev, range.len(), &raw, &mut Activity::default())?);
+        progress.tick();
+    }
+    Array2::from_shape_vec((count, width), values).map_err(|e| Error::work("outputs", e.to_string()))
 }

@@ -96,7 +96,7 @@ pub struct Args {
     /// Rows that --check looks at
     #[arg(long, value_name = "K", default_value_t = 16)]
     pub rows: usize,
-    /// auto, gpu, cpu or the number of a device
+    /// auto, gpu, cpu, opengl or the number of a device
     #[arg(long, default_value = "auto")]
     pub device: Choice,
     /// The result as a JSON line on standard output, as always

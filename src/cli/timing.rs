@@ -5,10 +5,10 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::job::{JobArgs, given, unknown, word};
+use crate::chip::Chip;
 use crate::convert::{Settle, settling_levels};
 use crate::error::{Error, Result};
 use crate::network::Network;
-use crate::neuron::Model;
 use crate::spiking::{STEPS, Schedule};
 
 /// Time steps: a number, or as few as the wanted agreement takes.
@@ -49,7 +49,8 @@ impl JobArgs {
     ///
     /// # Errors
     /// Input: a value that a key does not know, or keys that contradict each other.
-    pub fn timing(&self, network: &Network, neuron: &Model) -> Result<Timing> {
+    pub fn timing(&self, network: &Network, chip: &Chip) -> Result<Timing> {
+        let neuron = &chip.neuron;
         let Steps::Number(steps) = *given("steps", &self.steps)? else {
             return Err(Error::input("steps", "a number is needed here, not auto"));
         };
@@ -57,10 +58,10 @@ impl JobArgs {
         let schedule = word("schedule", given("schedule", &self.schedule)?, "streaming, layered")?;
         let plain = !neuron.is_leaky() && neuron.refractory == 0;
         let text = given("settle", &self.settle)?;
-        let each = if text == "auto" { None } else { Some(settle(text, schedule, plain)?) };
+        let each = if text == "auto" { None } else { Some(settle(text, schedule, chip)?) };
         let levels = settling_levels(network).into_iter().max().unwrap_or(0);
         let Some(latency) = self.latency else {
-            let usual = u32::from(schedule == Schedule::Streaming && plain);
+            let usual = u32::from(schedule == Schedule::Streaming && plain && chip.settles());
             return Ok(Timing { steps, schedule, settle: Settle::Repeated(each.unwrap_or(vec![usual])) });
         };
         let wrong = |why: String| Err(Error::input("latency", why));
@@ -84,7 +85,10 @@ impl JobArgs {
                 }
                 Ok(Timing { steps, schedule, settle: Settle::Repeated(each) })
             }
-            None => Ok(Timing { steps, schedule, settle: Settle::Within(if plain { latency - t } else { 0 }) }),
+            None => {
+                let waits = if plain && chip.settles() { latency - t } else { 0 };
+                Ok(Timing { steps, schedule, settle: Settle::Within(waits) })
+            }
         }
     }
 
@@ -125,7 +129,8 @@ pub fn check_steps(steps: u32) -> Result<()> {
 }
 
 /// Steps that layers wait before they may fire: a number, or several to repeat.
-fn settle(text: &str, schedule: Schedule, plain: bool) -> Result<Vec<u32>> {
+fn settle(text: &str, schedule: Schedule, chip: &Chip) -> Result<Vec<u32>> {
+    let plain = !chip.neuron.is_leaky() && chip.neuron.refractory == 0;
     let wrong = |why: String| Err(Error::input("settle", why));
     let each: Vec<u32> = text
         .split(',')
@@ -135,6 +140,9 @@ fn settle(text: &str, schedule: Schedule, plain: bool) -> Result<Vec<u32>> {
     let most = each.iter().copied().max().unwrap_or(0);
     if most > 0 && schedule == Schedule::Layered {
         return wrong("in the layered schedule every layer waits for all its input already".to_string());
+    }
+    if most > 0 && chip.dynamics.settle == Some(false) {
+        return wrong(format!("the neurons of {} cannot wait before they fire", chip.name));
     }
     if most > 0 && !plain {
         return wrong("is for neurons that neither leak nor rest after a spike".to_string());

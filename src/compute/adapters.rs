@@ -15,6 +15,8 @@ pub enum Choice {
     /// The best adapter there is, software rasterizers included.
     Gpu,
     Cpu,
+    /// The best adapter of OpenGL, which the others prefer to do without: its loaders are slow and talk to the terminal.
+    OpenGl,
     /// A line of `devices()`.
     Index(usize),
 }
@@ -27,10 +29,11 @@ impl FromStr for Choice {
             "auto" => Ok(Choice::Auto),
             "gpu" => Ok(Choice::Gpu),
             "cpu" => Ok(Choice::Cpu),
+            "opengl" => Ok(Choice::OpenGl),
             _ => s
                 .parse()
                 .map(Choice::Index)
-                .map_err(|_| Error::input("device", format!("{s:?} is none of auto, gpu, cpu or a number"))),
+                .map_err(|_| Error::input("device", format!("{s:?} is none of auto, gpu, cpu, opengl or a number"))),
         }
     }
 }
@@ -41,6 +44,7 @@ impl fmt::Display for Choice {
             Choice::Auto => f.write_str("auto"),
             Choice::Gpu => f.write_str("gpu"),
             Choice::Cpu => f.write_str("cpu"),
+            Choice::OpenGl => f.write_str("opengl"),
             Choice::Index(i) => write!(f, "{i}"),
         }
     }
@@ -54,7 +58,7 @@ pub enum Limits {
     Own,
     /// Exactly WebGPU's default limits and no optional feature: what every adapter has.
     Default,
-    /// As `Own`, but a buffer holds at most so many bytes.
+    /// As `Own`, but a kernel's buffer holds at most so many bytes.
     Buffer(u64),
 }
 
@@ -100,13 +104,10 @@ pub(crate) fn limits(adapter: &wgpu::Adapter, wanted: Limits) -> wgpu::Limits {
         Limits::Own => MOST_BUFFER_BYTES,
         Limits::Buffer(bytes) => bytes.min(MOST_BUFFER_BYTES),
     };
-    let size = |own: u64, base: u64| own.max(base).min(most);
+    let binding = own.max_storage_buffer_binding_size.max(base.max_storage_buffer_binding_size);
     wgpu::Limits {
-        max_buffer_size: size(own.max_buffer_size, base.max_buffer_size),
-        max_storage_buffer_binding_size: size(
-            own.max_storage_buffer_binding_size,
-            base.max_storage_buffer_binding_size,
-        ),
+        max_buffer_size: own.max_buffer_size.min(MOST_BUFFER_BYTES).max(base.max_buffer_size),
+        max_storage_buffer_binding_size: binding.min(most),
         ..base
     }
 }
@@ -156,7 +157,7 @@ pub(crate) fn describe(adapter: &wgpu::Adapter, most: u64) -> DeviceInfo {
 }
 
 /// The adapters that can run the kernels, best first. The `noop` backend (which executes nothing) is never asked;
-/// OpenGL is asked only where nothing else answers, as its loaders are slow and talk to the terminal.
+/// OpenGL is asked only where nothing else answers.
 pub(crate) fn adapters() -> Vec<wgpu::Adapter> {
     use wgpu::Backends;
     let first = adapters_of(Backends::VULKAN | Backends::METAL | Backends::DX12);
@@ -186,8 +187,10 @@ pub(crate) fn choose(choice: Choice) -> Result<Option<wgpu::Adapter>> {
     if choice == Choice::Cpu {
         return Ok(None);
     }
-    let mut found = adapters();
+    let mut found = if choice == Choice::OpenGl { adapters_of(wgpu::Backends::GL) } else { adapters() };
     match choice {
+        Choice::OpenGl if found.is_empty() => Err(Error::input("device", "no OpenGL adapter was found")),
+        Choice::OpenGl => Ok(Some(found.swap_remove(0))),
         Choice::Index(i) if i < found.len() => Ok(Some(found.swap_remove(i))),
         Choice::Index(i) if i == found.len() => Ok(None),
         Choice::Index(i) => {

@@ -37,7 +37,8 @@ impl Clock {
     }
 
     pub(super) fn new(device: &wgpu::Device, queue: &wgpu::Queue) -> Option<Self> {
-        if !device.features().contains(wgpu::Features::TIMESTAMP_QUERY) {
+        let bytes = u64::from(2 * MOST_PASSES * wgpu::QUERY_SIZE);
+        if !device.features().contains(wgpu::Features::TIMESTAMP_QUERY) || device.limits().max_buffer_size < bytes {
             return None;
         }
         let set = device.create_query_set(&wgpu::QuerySetDescriptor {
@@ -47,7 +48,7 @@ impl Clock {
         });
         let resolved = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("clock"),
-            size: u64::from(2 * MOST_PASSES * wgpu::QUERY_SIZE),
+            size: bytes,
             usage: wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC,
             mapped_at_creation: false,
         });

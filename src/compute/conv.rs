@@ -5,8 +5,9 @@ mod host;
 
 use super::buffer::{Buffer, Element, expect_len};
 use super::device::Device;
-use super::gpu::{Bind, Dispatch, Gpu, Shader};
+use super::gpu::{Bind, Dispatch, Shader};
 use super::patch::{WindowParams, check_window};
+use super::tiles::Tile;
 use crate::error::{Error, Result};
 use crate::network::{Shape, Window};
 
@@ -73,7 +74,7 @@ pub fn real(
 ) -> Result<()> {
     check(conv, images, x, w, &start, y)?;
     match dev.gpu() {
-        Some(gpu) => dispatch(gpu, conv, images, x, w, start, y),
+        Some(_) => dispatch(dev, conv, images, x, w, start, y),
         None => host::run::<f32, f32>(conv, images, x.host()?, w.host()?, start.host()?, y.host_mut()?),
     }
 }
@@ -96,7 +97,7 @@ pub fn integer(
         return Err(Error::work("convolution", format!("sums up to {bound} do not fit 32-bit integers")));
     }
     match dev.gpu() {
-        Some(gpu) => dispatch(gpu, conv, images, x, w, start, y),
+        Some(_) => dispatch(dev, conv, images, x, w, start, y),
         // Every partial sum is an integer below 2^24: f32 holds it exactly.
         None if bound < 1 << 24 => {
             host::run::<i32, f32>(conv, images, x.host()?, w.host()?, start.host()?, y.host_mut()?)
@@ -133,7 +134,7 @@ struct Params {
 }
 
 fn dispatch<T: Element>(
-    gpu: &Gpu,
+    dev: &Device,
     conv: &Conv,
     images: usize,
     x: &Buffer<T>,
@@ -141,11 +142,13 @@ fn dispatch<T: Element>(
     start: Start<'_, T>,
     y: &mut Buffer<T>,
 ) -> Result<()> {
+    let Some(gpu) = dev.gpu() else { return Ok(()) };
     let rows = conv.output.c / conv.groups;
-    let (entry, groups) = if rows <= FEW {
-        ("direct", y.len().div_ceil(256))
-    } else {
-        ("tiled", conv.groups * rows.div_ceil(64) * (images * conv.output.area()).div_ceil(64))
+    let tiles = |side| conv.groups * rows.div_ceil(side) * (images * conv.output.area()).div_ceil(side);
+    let (entry, groups) = match dev.tiles().conv {
+        _ if rows <= FEW => ("direct", y.len().div_ceil(256)),
+        Tile::Wide if rows > 64 => ("tiled_wide", tiles(128)),
+        _ => ("tiled", tiles(64)),
     };
     let (mut mode, bias) = match start {
         Start::Zero => (0, w.gpu()?),

@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use super::adapters::{self, Choice, DeviceInfo, Limits};
 use super::buffer::{Buffer, Element, Store};
+use super::clock::Clock;
 use super::gpu::{Bind, Dispatch, Gpu, Shader};
 use super::memory::{Memory, Share};
+use super::tiles::{self, Tiles};
 use crate::error::{Error, Result};
 
 const FILL: Shader = Shader { name: "fill.wgsl", source: include_str!("../../shaders/fill.wgsl") };
@@ -20,8 +22,9 @@ pub struct Device {
 
 struct Inner {
     info: DeviceInfo,
-    gpu: Option<Gpu>,
+    gpu: Option<Arc<Gpu>>,
     memory: Arc<Memory>,
+    tiles: Tiles,
 }
 
 impl std::fmt::Debug for Device {
@@ -41,16 +44,22 @@ impl Device {
         let Some(adapter) = adapters::choose(choice)? else { return Ok(Self::cpu()) };
         let wanted = adapters::limits(&adapter, limits);
         let info = adapters::describe(&adapter, wanted.max_storage_buffer_binding_size);
-        Ok(Self::of(info, Some(Gpu::open(&adapter, wanted)?)))
+        let features = match limits {
+            Limits::Default => wgpu::Features::empty(),
+            _ => Clock::features(&adapter),
+        };
+        let dev = Self::of(info, Some(Arc::new(Gpu::open(&adapter, wanted, features)?)), Tiles::default());
+        let tiles = tiles::of_adapter(&dev);
+        Ok(if tiles == dev.tiles() { dev } else { dev.with_tiles(tiles) })
     }
 
     /// The plain Rust path on all cores; always there.
     pub fn cpu() -> Device {
-        Self::of(DeviceInfo::host(), None)
+        Self::of(DeviceInfo::host(), None, Tiles::default())
     }
 
-    fn of(info: DeviceInfo, gpu: Option<Gpu>) -> Device {
-        Device { inner: Arc::new(Inner { info, gpu, memory: Arc::default() }) }
+    fn of(info: DeviceInfo, gpu: Option<Arc<Gpu>>, tiles: Tiles) -> Device {
+        Device { inner: Arc::new(Inner { info, gpu, memory: Arc::default(), tiles }) }
     }
 
     pub fn is_gpu(&self) -> bool {
@@ -61,9 +70,19 @@ impl Device {
         &self.inner.info
     }
 
+    /// The same adapter with these tile shapes; its buffers are counted apart.
+    pub fn with_tiles(&self, tiles: Tiles) -> Device {
+        Self::of(self.info().clone(), self.inner.gpu.clone(), tiles)
+    }
+
+    /// The tile shapes of its matrix kernels.
+    pub fn tiles(&self) -> Tiles {
+        self.inner.tiles
+    }
+
     /// The GPU, for the kernels; `None` sends them to their twin.
     pub(crate) fn gpu(&self) -> Option<&Gpu> {
-        self.inner.gpu.as_ref()
+        self.inner.gpu.as_deref()
     }
 
     /// What one buffer may hold in bytes: callers cut their batches by it.

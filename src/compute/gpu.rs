@@ -23,6 +23,8 @@ const SHARED: &[(&str, &str)] = &[
     ("shared/scalar", include_str!("../../shaders/shared/scalar.wgsl")),
     ("shared/index", include_str!("../../shaders/shared/index.wgsl")),
     ("shared/window", include_str!("../../shaders/shared/window.wgsl")),
+    ("shared/patches", include_str!("../../shaders/shared/patches.wgsl")),
+    ("shared/gram", include_str!("../../shaders/shared/gram.wgsl")),
     ("shared/levels", include_str!("../../shaders/shared/levels.wgsl")),
     ("shared/product", include_str!("../../shaders/shared/product.wgsl")),
 ];
@@ -87,11 +89,11 @@ fn locked<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Gpu {
-    pub(crate) fn open(adapter: &wgpu::Adapter, limits: wgpu::Limits) -> Result<Self> {
+    pub(crate) fn open(adapter: &wgpu::Adapter, limits: wgpu::Limits, features: wgpu::Features) -> Result<Self> {
         let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
             label: Some("synfit"),
             required_limits: limits.clone(),
-            required_features: Clock::features(adapter),
+            required_features: features,
             ..Default::default()
         }))
         .map_err(|e| Error::work("device", format!("the adapter {:?} gave no device: {e}", adapter.get_info().name)))?;

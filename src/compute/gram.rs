@@ -3,7 +3,7 @@
 //!
 //! f32 products in short blocks, f64 between blocks: relative errors near 1e-7 at a million samples, and integers come
 //! out exact while a block's sum stays below 2^24 (samples in a block: 4096 on the CPU, 16,384 on a GPU; fewer for large
-//! integers, see `Moments::integers`).
+//! integers, see `Moments::integers`). Spike counts are multiplied as bytes on a GPU, see `Moments::counts`.
 
 mod host;
 mod shader;
@@ -115,7 +115,7 @@ enum Side {
 
 impl Moments {
     /// Starts the sums of a layer with these input blocks (at least one). Errors: groups that do not divide the
-    /// channels or differ between blocks, sizes beyond the device.
+    /// channels or differ between blocks.
     pub fn new(dev: &Device, blocks: &[PatchSpec], output: Shape, groups: usize) -> Result<Moments> {
         let layer = Layer { blocks: blocks.to_vec(), output, groups };
         if blocks.is_empty() || groups == 0 || !output.c.is_multiple_of(groups) {
@@ -129,20 +129,31 @@ impl Moments {
         }
         let side = match dev.gpu() {
             None => Side::Host(host::Accumulator::new(&layer)),
-            Some(_) => Side::Gpu(shader::Accumulator::new(dev, &layer)?),
+            Some(_) => Side::Gpu(shader::Accumulator::new(dev, &layer)),
         };
         Ok(Moments { layer, count: 0, side })
     }
 
     /// Before the first sample: the inputs are integers up to `largest` in size, and H is to be exact. Blocks become short
     /// enough for that, unless they would hold less than 64 samples.
-    pub fn integers(mut self, largest: u64) -> Moments {
-        let most = EXACT / largest.saturating_mul(largest).max(1);
-        if most >= 64 {
-            match &mut self.side {
-                Side::Host(sums) => sums.set_block(host::BLOCK.min(most as usize)),
-                Side::Gpu(sums) => sums.set_block(shader::BLOCK.min(most as usize)),
+    pub fn integers(self, largest: u64) -> Moments {
+        self.whole(largest, false)
+    }
+
+    /// As `integers`, and none is negative: up to 255, a GPU multiplies them by packed 8-bit dot products.
+    pub fn counts(self, largest: u64) -> Moments {
+        self.whole(largest, true)
+    }
+
+    fn whole(mut self, largest: u64, counts: bool) -> Moments {
+        match &mut self.side {
+            Side::Host(sums) => {
+                let most = EXACT / largest.saturating_mul(largest).max(1);
+                if most >= 64 {
+                    sums.set_block(host::BLOCK.min(most as usize));
+                }
             }
+            Side::Gpu(sums) => sums.integers(largest, counts),
         }
         self
     }
@@ -157,7 +168,7 @@ impl Moments {
     }
 
     /// Adds the samples of `images` images. `xs`: for each block images x input.len(); `z`: images x output.len().
-    /// Errors: lengths that do not fit.
+    /// Errors: lengths that do not fit, sizes beyond the device.
     pub fn add(&mut self, images: usize, xs: &[&Buffer<f32>], z: &Buffer<f32>) -> Result<()> {
         if xs.len() != self.layer.blocks.len() {
             return Err(Error::work("moments", format!("{} inputs for {} blocks", xs.len(), self.layer.blocks.len())));

@@ -4,6 +4,27 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::buffer::Element;
 
+/// Bytes of the host's memory that are free: what the system has left, or this process's control group. Linux only.
+pub fn free_host_bytes() -> Option<u64> {
+    let read = |file: &str| std::fs::read_to_string(file).ok();
+    let info = read("/proc/meminfo")?;
+    let line = info.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
+    let system = line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024;
+    let group = |file: &str| read(&format!("/sys/fs/cgroup/memory.{file}"));
+    let number = |file: &str| group(file)?.trim().parse::<u64>().ok();
+    let group = match (number("max"), number("current")) {
+        (Some(most), Some(now)) => {
+            // cached files give way
+            let stat = group("stat").unwrap_or_default();
+            let of =
+                |key: &str| stat.lines().find_map(|l| l.strip_prefix(key)?.trim().parse::<u64>().ok()).unwrap_or(0);
+            most.saturating_sub(now.saturating_sub(of("active_file ") + of("inactive_file ")))
+        }
+        _ => u64::MAX,
+    };
+    Some(system.min(group))
+}
+
 /// Below this a fresh vector costs nothing worth saving.
 const LEAST: usize = 1 << 14;
 

@@ -18,8 +18,10 @@ use crate::compute::activate;
 use crate::compute::gram::Sums;
 use crate::error::Result;
 
-/// Rounds: half of the units are silent in most layers, so that each round halves what is left to gain.
+/// Rounds: half of the units are silent in most layers, so that each round halves what is left to gain. A pruned network
+/// has more of it.
 const ROUNDS: usize = 3;
+const ROUNDS_PRUNED: usize = 8;
 
 impl Walk<'_> {
     /// `sums` over targets made ones over response-aware targets; as they are for layers whose neurons do not respond
@@ -27,14 +29,20 @@ impl Walk<'_> {
     pub(super) fn aware_targets(&mut self, task: &Task, rows: &Rows, code: &Code, mut sums: Sums) -> Result<Sums> {
         let model = self.spiking.model;
         let linear = code.ramps.iter().flatten().all(|r| r.width > 0.0 && r.slope == 1.0 && r.rest == 0.0);
-        let wanted = self.options.targets == Targets::Response;
+        // the first smaller layer, and all after it
+        let first = self.plan.as_ref().and_then(|p| p.kept.keys().next());
+        let pruned = first.is_some_and(|&first| task.index >= first);
+        let wanted = match self.options.targets {
+            Targets::Auto => pruned,
+            targets => targets == Targets::Response,
+        };
         if !(wanted && linear && code.population() == 1 && !model.is_leaky() && !encode::inverts(&model)) {
             return Ok(sums);
         }
         let upload = |v: &[f64]| self.dev.upload(&v.iter().map(|v| *v as f32).collect::<Vec<_>>());
         let (gain, offset) = (upload(&rows.gain)?, upload(&rows.offset)?);
         let top = model.max_rate() as f32;
-        for round in 0..ROUNDS {
+        for round in 0..if pruned { ROUNDS_PRUNED } else { ROUNDS } {
             let solved = self.continuous(task, rows, &sums)?;
             let bias: Vec<f32> = solved.bias.iter().map(|&b| b as f32).collect();
             let current = Baseline::new(self.dev, &self.patches(task), task.shape, &solved.w, &bias)?;

@@ -15,14 +15,9 @@ use crate::compute::{Buffer, activate, gather, response};
 use crate::error::{Error, Result};
 use crate::fit::{self, Problem, Solution, Spec};
 use crate::network::{Activation, Block, Op, Shape};
-use crate::spiking::Schedule;
 use crate::spiking::simulate::Runner;
+use crate::spiking::{Schedule, SpikingOp};
 
-/// Of a scale, which becomes a threshold: the error that this adds is below 1e-8 of the targets' square, and no device's
-/// rounding moves it.
-const SCALE_BITS: i32 = 13;
-/// K of K-best, where the grid is coarse enough for it: a conversion gains less from more than it costs.
-const PATHS: usize = 8;
 /// Pre-activations kept per channel to choose thresholds by.
 const SAMPLES: usize = 4096;
 
@@ -129,7 +124,10 @@ impl Walk<'_> {
             picked: trim.as_ref().and_then(|t| t.picked.as_ref()),
             columns: self.columns(blocks)?,
         };
-        let (survey, samples) = if self.by_samples(&task) {
+        let _layer = tracing::info_span!("layer", name = task.name).entered();
+        let by_samples = self.by_samples(&task);
+        self.room(&task, by_samples)?;
+        let (survey, samples) = if by_samples {
             let (sampled, samples) = self.survey_samples(&task, keep)?;
             (Survey::Samples(sampled), samples)
         } else {
@@ -153,7 +151,7 @@ impl Walk<'_> {
                 if let Some(code) = &code {
                     targets = self.aware_targets(&task, &rows, code, targets)?;
                 }
-                self.solve(&task, &rows, &targets, &self.spec(), true)?
+                self.solve_within(&task, &rows, &targets)?
             }
         };
         let layer = self.store(&task, &solved)?;
@@ -161,6 +159,7 @@ impl Walk<'_> {
         self.spiking.nodes.push(stored);
         self.runners.push(Some(Runner::new(self.dev, &self.spiking, index)?));
         let mut record = record(&task, &solved, &self.spiking.nodes[index]);
+        self.keep_signs(index);
         if keep {
             self.initial_potentials(index)?;
             self.fire(index, &mut record)?;
@@ -172,6 +171,7 @@ impl Walk<'_> {
 
     fn columns(&self, blocks: &[Block]) -> Result<Vec<Columns>> {
         let largest = blocks.iter().map(|b| self.spiking.nodes[b.source].peak).max().unwrap_or(1);
+        let most = self.rules.shifts.map_or(u32::MAX, |[least, most]| most - least);
         blocks
             .iter()
             .map(|b| {
@@ -184,7 +184,7 @@ impl Walk<'_> {
                     taps: b.window.taps(),
                     rate: self.rate_per_total(b.source),
                     // Inputs of unlike size share one grid: small counts take the codes' higher bits.
-                    shift: (largest as f64 / source.peak as f64).log2().round() as u32,
+                    shift: ((largest as f64 / source.peak as f64).log2().round() as u32).min(most),
                 })
             })
             .collect()
@@ -272,7 +272,18 @@ impl Walk<'_> {
             let source = &self.spiking.nodes[b.source];
             source.peak.saturating_mul(if once && source.constant { 1 } else { u64::from(self.spiking.steps) })
         };
-        Ok(moments.integers(task.blocks.iter().map(total).max().unwrap_or(1)))
+        let largest = task.blocks.iter().map(total).max().unwrap_or(1);
+        let spikes = task.blocks.iter().all(|b| self.fires(b.source));
+        Ok(if spikes { moments.counts(largest) } else { moments.integers(largest) })
+    }
+
+    /// Whether a node's counts are all of spikes, none of the input, which may be negative.
+    fn fires(&self, node: usize) -> bool {
+        match &self.spiking.nodes[node].op {
+            SpikingOp::Input => false,
+            SpikingOp::Neurons(_) => true,
+            _ => self.spiking.nodes[node].sources().into_iter().all(|source| self.fires(source)),
+        }
     }
 
     /// The trained weights as they act on the totals.
@@ -337,29 +348,16 @@ impl Walk<'_> {
         moments.finish()
     }
 
-    /// What the chip can hold, and how it is looked for.
-    pub(super) fn spec(&self) -> Spec {
-        Spec {
-            grid: self.rules.grid.clone(),
-            owner: self.rules.owner,
-            scale_bits: SCALE_BITS,
-            power_of_two: self.rules.power_of_two,
-            method: self.options.method,
-            paths: PATHS,
-            ..Spec::default()
-        }
-    }
-
     /// The layer without a grid: cout x n synapses in thresholds per total, and biases.
     pub(super) fn continuous(&self, task: &Task, rows: &Rows, sums: &Sums) -> Result<Continuous> {
-        let solved = self.solve(task, rows, sums, &Spec::default(), false)?;
+        let solved = self.solve(task, rows, sums, &vec![Spec::default(); task.groups], false)?;
         let scales = task.scales();
         let w = solved.solutions.iter().flat_map(|s| s.w.iter().zip(scales.iter().cycle()).map(|(w, s)| w * s));
         Ok(Continuous { w: w.collect(), bias: solved.bias })
     }
 
     /// One problem per group, all rows of a group together. `told`: the watch hears of it.
-    fn solve(&self, task: &Task, rows: &Rows, sums: &Sums, spec: &Spec, told: bool) -> Result<Solved> {
+    pub(super) fn solve(&self, task: &Task, rows: &Rows, sums: &Sums, specs: &[Spec], told: bool) -> Result<Solved> {
         let n = task.inputs();
         let m = task.shape.c * rows.population / task.groups;
         let scales = task.scales();
@@ -386,6 +384,7 @@ impl Walk<'_> {
             problem.prior = Some(prior[g * m * n..(g + 1) * m * n].to_vec());
             problem.ridge = self.options.ridge;
             let tt = problem.tt.as_ref().map_or(0.0, |tt| tt.iter().sum());
+            let spec = &specs[g];
             let solution = fit::solve_with(self.dev, &problem, spec, &|| self.watch.cancelled())?;
             if told {
                 self.watch.solved(task.name, &problem, spec, &solution)?;

@@ -15,13 +15,16 @@ mod quantize;
 mod record;
 mod residual;
 mod restore;
+mod room;
 mod sampled;
 mod settle;
+mod signs;
 mod store;
 mod tape;
 mod trim;
 mod views;
 mod walk;
+mod within;
 
 use std::path::Path;
 
@@ -35,7 +38,7 @@ use crate::network::{Dataset, Layout, Network};
 use crate::spiking::{Schedule, SpikingNetwork};
 
 pub use fingerprint::{Fingerprint, Hash};
-pub use prune::{Choose, Curve, Keep, Pruned};
+pub use prune::{Choose, Curve, Keep, Pruned, sweep};
 pub use restore::Finished;
 pub use settle::{Settle, settling_levels};
 pub use views::population as neurons_per_unit;
@@ -64,6 +67,8 @@ pub enum Initial {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Targets {
+    /// `Response` from the first layer on that is pruned, where there is more to make up for; else `Linear`.
+    Auto,
     /// Where a unit is silent or saturated, any current that keeps its neuron so.
     Response,
     /// The trained pre-activations everywhere.
@@ -238,43 +243,84 @@ pub fn resume(
     watch: &dyn Watch,
     done: Vec<Finished>,
 ) -> Result<Conversion> {
+    check(images, options)?;
+    let plan = prune::plan(dev, network, images, options, watch)?;
+    walk::Walk::new(dev, network, images, options, plan, scratch, watch)?.run(done)
+}
+
+/// As `convert`, from all layers of a finished conversion with the same options but other sizes: those before the first
+/// that differs are run on the calibration images, not fitted again.
+///
+/// # Errors
+/// As `resume`.
+pub fn smaller(
+    dev: &Device,
+    network: &Network,
+    images: &Images,
+    options: &Options,
+    scratch: &Path,
+    watch: &dyn Watch,
+    mut stored: Vec<Finished>,
+) -> Result<Conversion> {
+    check(images, options)?;
+    let plan = prune::plan(dev, network, images, options, watch)?;
+    // whatever reads a smaller layer comes after it
+    let smaller = |f: &Finished| {
+        let now = plan.iter().flat_map(|p| p.kept.keys()).any(|&i| network.nodes[i].name == f.node.name);
+        now || f.record.pruned.is_some()
+    };
+    let same = stored.iter().position(smaller).unwrap_or(stored.len());
+    stored.truncate(same);
+    walk::Walk::new(dev, network, images, options, plan, scratch, watch)?.run(stored)
+}
+
+fn check(images: &Images, options: &Options) -> Result<()> {
     if images.is_empty() {
         return Err(Error::input("calibration", "no images"));
     }
     if options.steps == 0 {
         return Err(Error::input("steps", "must be at least 1"));
     }
-    let plan = prune::plan(dev, network, images, options, watch)?;
-    walk::Walk::new(dev, network, images, options, plan, scratch, watch)?.run(done)
+    Ok(())
+}
+
+/// Bits of the input's code on a chip with narrow thresholds: a layer's largest sums of codes times input are about four
+/// codes times inputs, and should be about a threshold.
+fn input_bits(chip: &Chip) -> u32 {
+    let weight = chip.weights.signed_grid().map_or(0.0, |grid| grid.max_abs()).max(1.0).log2().ceil() as u32;
+    chip.state.threshold_bits.saturating_sub(weight + 2).clamp(2, 11)
 }
 
 /// The input's code. Whole numbers 0..255 stay what they are, less a whole offset per channel that puts the network's
-/// zero (its padding) at 0; other data is rounded to as many bits as the first layer's sums can carry.
-fn input_code(network: &Network, images: &Images, largest: f32) -> (crate::spiking::InputCode, Vec<f64>) {
+/// zero (its padding) at 0, unless the chip's thresholds are too narrow for so many; other data is rounded to as many
+/// bits as the first layer's sums can carry.
+fn input_code(network: &Network, images: &Images, chip: &Chip, largest: f32) -> (crate::spiking::InputCode, Vec<f64>) {
     let channels = network.input_shape().c;
     let at = |v: &[f32], c: usize| v[c % v.len()];
+    let bits = input_bits(chip);
+    let levels = ((1u32 << bits) - 1) as f32;
     if images.data.is_u8() {
+        let step = if bits < 8 { 255.0 / levels } else { 1.0 };
         let offset: Vec<f32> = (0..channels)
             .map(|c| (-at(&images.shift, c) / at(&images.scale, c)).round().clamp(-255.0, 510.0))
             .collect();
         let code = crate::spiking::InputCode {
             layout: Layout::Nchw,
-            scale: vec![1.0; channels],
-            shift: offset.iter().map(|o| -o).collect(),
-            lo: -510,
-            hi: 510,
+            scale: vec![1.0 / step; channels],
+            shift: offset.iter().map(|o| -o / step).collect(),
+            lo: -(510.0 / step).ceil() as i32,
+            hi: (510.0 / step).ceil() as i32,
         };
-        return (code, (0..channels).map(|c| f64::from(at(&images.scale, c))).collect());
+        return (code, (0..channels).map(|c| f64::from(at(&images.scale, c) * step)).collect());
     }
-    // 12 bits: a dense first layer of 4096 inputs with 8-bit weights still sums below 2^31.
-    let top = 2047.0;
-    let step = if largest > 0.0 { largest / top } else { 1.0 };
+    // 12 bits with the sign: a dense first layer of 4096 inputs with 8-bit weights still sums below 2^31.
+    let step = if largest > 0.0 { largest / levels } else { 1.0 };
     let code = crate::spiking::InputCode {
         layout: Layout::Nchw,
         scale: (0..channels).map(|c| at(&images.scale, c) / step).collect(),
         shift: (0..channels).map(|c| at(&images.shift, c) / step).collect(),
-        lo: -2 * top as i32,
-        hi: 2 * top as i32,
+        lo: -2 * levels as i32,
+        hi: 2 * levels as i32,
     };
     (code, vec![f64::from(step); channels])
 }

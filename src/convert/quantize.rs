@@ -5,7 +5,7 @@
 //! 1/theta_o, so scale_o = 2^f / theta_o: every channel's scale is a threshold. The fraction f is as large as exact
 //! 24-bit sums and the chip's threshold width allow, so that thresholds and biases round finely.
 
-use crate::chip::StateRules;
+use crate::chip::{Grid, StateRules};
 use crate::error::{Error, Result};
 use crate::spiking::State;
 
@@ -28,43 +28,84 @@ pub struct Units {
     pub unit: Vec<f64>,
 }
 
-/// Largest threshold of the chip.
-fn top(rules: &StateRules) -> f64 {
-    ((1u64 << (rules.threshold_bits - 1).min(30)) - 1) as f64
+/// What the chip allows a layer's integers.
+pub struct Limits<'a> {
+    pub state: &'a StateRules,
+    /// Of codes with their signs.
+    pub grid: Grid,
+    /// Least and largest fraction: the shift that all codes of the layer share.
+    pub fraction: (u32, u32),
+    /// The layer owns the scale: its thresholds are alike.
+    pub one_scale: bool,
+    pub power_of_two: bool,
 }
 
-/// Makes codes coarser where a channel's scale is finer than the chip's widest threshold: its synapses are next to
+/// Largest threshold of the chip that leaves the potential room to pass it, and to keep what it passes it by.
+fn top(rules: &StateRules) -> f64 {
+    let potential_bits = rules.potential_bits - u32::from(!rules.potential_unsigned);
+    ((1u64 << rules.threshold_bits.min(potential_bits - 1).min(30)) - 1) as f64
+}
+
+fn top_bias(rules: &StateRules) -> f64 {
+    ((1i64 << (rules.bias_bits - 1)) - 1) as f64
+}
+
+/// The least scale (thresholds per code) under which a channel's threshold and bias (thresholds per step) fit the chip.
+pub fn least_scales(bias: &[f64], fires: bool, limits: &Limits<'_>) -> Vec<f64> {
+    // room for a bias that moves a little when the weights are fitted again
+    const ROOM: f64 = 1.02;
+    let one = f64::from(1u32 << limits.fraction.0);
+    let threshold = if fires { one / top(limits.state) } else { 0.0 };
+    let widest = |b: &f64| (b.abs() * ROOM * one / top_bias(limits.state)).max(threshold);
+    let mut least: Vec<f64> = bias.iter().map(widest).collect();
+    if limits.power_of_two {
+        least.iter_mut().filter(|s| **s > 0.0).for_each(|s| *s = s.log2().ceil().exp2());
+    }
+    if limits.one_scale {
+        let most = least.iter().copied().fold(0.0, f64::max);
+        least.fill(most);
+    }
+    least
+}
+
+/// Where a layer could not be fitted to scales that the chip's thresholds reach: makes codes coarser where a channel's scale is finer than the chip's widest threshold: its synapses are next to
 /// nothing beside the threshold. `codes`: channels x n. A channel left without any gets the scale 1.
-pub fn coarsen(scale: &mut [f64], codes: &mut [i32], power_of_two: bool, rules: &StateRules) {
+pub fn coarsen(scale: &mut [f64], codes: &mut [i32], limits: &Limits<'_>) {
     let n = codes.len() / scale.len().max(1);
-    let widest = if power_of_two { top(rules).log2().floor().exp2() } else { top(rules) };
+    let top = top(limits.state);
+    let widest = if limits.power_of_two { top.log2().floor().exp2() } else { top };
     for (scale, codes) in scale.iter_mut().zip(codes.chunks_mut(n.max(1))) {
         let ratio = *scale * widest;
         if ratio < 1.0 {
-            codes.iter_mut().for_each(|q| *q = (f64::from(*q) * ratio).round() as i32);
-            *scale = if codes.iter().all(|&q| q == 0) { 1.0 } else { 1.0 / widest };
+            codes.iter_mut().for_each(|q| *q = limits.grid.nearest(f64::from(*q) * ratio).0);
+            let silent = codes.iter().all(|&q| q == 0) && !limits.one_scale;
+            *scale = if silent { 1.0 } else { 1.0 / widest };
         }
     }
 }
 
-/// Chooses them. `scale`: per channel, thresholds per code. `bounds`: per channel, the largest |sum of codes * input|
-/// of one step (layered: of all steps). `steps`: over which a readout accumulates.
-pub fn units(scale: &[f64], bounds: &[u64], steps: u32, fires: bool, rules: &StateRules) -> Units {
+/// Chooses them. `scale`: per channel, thresholds per code. `bias`: per channel, thresholds per step. `bounds`: per channel,
+/// the largest |sum of codes * input| of one step (layered: of all steps). `steps`: over which a readout accumulates.
+pub fn units(scale: &[f64], bias: &[f64], bounds: &[u64], steps: u32, fires: bool, limits: &Limits<'_>) -> Units {
     let largest = bounds.iter().copied().max().unwrap_or(1).max(1);
+    let (least, most) = (limits.fraction.0, limits.fraction.1.min(MAX_FRACTION.max(limits.fraction.0)));
+    let widest_bias = bias.iter().zip(scale).fold(0f64, |m, (b, s)| m.max(b.abs() / s));
+    let bias_fits = |f: u32| widest_bias * f64::from(1u32 << f) <= top_bias(limits.state) || f == least;
     if !fires {
-        let fits = |f: u32| (largest << f) * u64::from(steps) < 1 << 30 && largest << f < EXACT;
-        let fraction = (0..=MAX_FRACTION).rev().find(|&f| fits(f)).unwrap_or(0);
+        let fits = |f: u32| (largest << f) * u64::from(steps) < 1 << 30 && largest << f < EXACT && bias_fits(f);
+        let fraction = (least..=most).rev().find(|&f| fits(f)).unwrap_or(least);
         let unit = scale.iter().map(|s| s / f64::from(1u32 << fraction)).collect();
         return Units { fraction, threshold: vec![1; scale.len()], unit };
     }
-    let top = top(rules);
+    let top = top(limits.state);
     let highest = scale.iter().fold(0f64, |m, &s| m.max(1.0 / s));
     let lowest = scale.iter().fold(f64::INFINITY, |m, &s| m.min(1.0 / s));
-    let mut fraction = 0;
-    while fraction < MAX_FRACTION
+    let mut fraction = least;
+    while fraction < most
         && lowest * f64::from(1u32 << fraction) < FINE
         && highest * f64::from(2u32 << fraction) < top
         && largest << (fraction + 1) < EXACT
+        && bias_fits(fraction + 1)
     {
         fraction += 1;
     }
@@ -79,7 +120,7 @@ pub fn units(scale: &[f64], bounds: &[u64], steps: u32, fires: bool, rules: &Sta
 /// # Errors
 /// Work, naming `layer`: a bias is wider than the chip's.
 pub fn state(layer: &str, units: &Units, bias: &[f64], initial: f64, fires: bool, rules: &StateRules) -> Result<State> {
-    let top = ((1i64 << (rules.bias_bits - 1)) - 1) as f64;
+    let top = top_bias(rules);
     let whole = |(b, u): (&f64, &f64)| {
         let b = if fires { (b * BIAS_STEPS).round() / BIAS_STEPS } else { *b };
         let code = (b / u).round();

@@ -28,6 +28,7 @@ impl Walk<'_> {
         self.spiking.nodes.push(node);
         self.spiking.check_last()?;
         self.runners.push(Some(Runner::new(self.dev, &self.spiking, index)?));
+        self.keep_signs(index);
         if keep {
             self.ann[index] = Some(self.trained(index)?);
             let mut again = record.clone();

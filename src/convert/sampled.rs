@@ -17,15 +17,19 @@ pub(super) struct Sampled {
 }
 
 impl Walk<'_> {
-    /// Whether the layer is fitted from its samples: every neuron reads its sources whole, so that an image is a sample.
-    pub(super) fn by_samples(&self, task: &Task) -> bool {
+    /// Whether every neuron reads its sources whole, so that an image is a sample.
+    pub(super) fn dense(&self, task: &Task) -> bool {
         let whole = |b: &Block| {
             let source = self.spiking.nodes[b.source].shape;
             b.groups == 1 && b.window.kernel == [source.h, source.w] && b.window.pad == [0, 0]
         };
+        task.groups == 1 && task.shape.area() == 1 && task.blocks.iter().all(whole)
+    }
+
+    /// Whether the layer is fitted from its samples.
+    pub(super) fn by_samples(&self, task: &Task) -> bool {
         let linear = !task.fires || !encode::inverts(&self.spiking.model);
-        let dense = task.groups == 1 && task.shape.area() == 1 && task.blocks.iter().all(whole);
-        linear && dense && fit::dual_pays(&self.spec(), task.inputs(), self.images.len())
+        linear && self.dense(task) && self.plain() && fit::dual_pays(&self.spec(), task.inputs(), self.images.len())
     }
 
     /// As `survey`: the samples, and pre-activations per channel to choose thresholds by.

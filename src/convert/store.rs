@@ -4,7 +4,9 @@ use super::encode::Code;
 use super::layer::{Solved, Task};
 use super::walk::Walk;
 use super::{contrast, quantize};
+use crate::chip::{Grid, ScaleOwner};
 use crate::error::Result;
+use crate::fit::Solution;
 use crate::network::Shape;
 use crate::spiking::{Decode, Layer, Schedule, SpikingNode, SpikingOp, State, Synapses, Weights};
 
@@ -12,7 +14,7 @@ impl Walk<'_> {
     /// Codes, thresholds and biases in the chip's integers, or real synapses where the chip has no integer grid.
     pub(super) fn store(&self, task: &Task, solved: &Solved) -> Result<Layer> {
         let n = task.inputs();
-        let rules = &self.options.chip.state;
+        let limits = self.limits(task);
         let initial = self.spiking.model.initial_potential();
         let integer = solved.solutions.iter().all(|s| s.codes.is_some())
             && !self.spiking.model.is_leaky()
@@ -30,10 +32,10 @@ impl Walk<'_> {
             let synapses = synapses.into_iter().map(|(s, w)| with(s, Weights::Real(w))).collect();
             return Ok(Layer { synapses, state, fires: task.fires, settle, unit: vec![1.0; rows] });
         }
-        let mut codes: Vec<i32> = solved.solutions.iter().flat_map(|s| s.codes.iter().flatten().copied()).collect();
+        let mut codes: Vec<i32> = solved.solutions.iter().flat_map(signed_codes).collect();
         let mut scale: Vec<f64> = solved.solutions.iter().flat_map(|s| s.scale.iter().copied()).collect();
         if task.fires {
-            quantize::coarsen(&mut scale, &mut codes, self.rules.power_of_two, rules);
+            quantize::coarsen(&mut scale, &mut codes, &limits);
         }
         let peaks: Vec<u64> = task
             .blocks
@@ -50,9 +52,9 @@ impl Walk<'_> {
             Schedule::Layered => (1, u64::from(self.spiking.steps)),
         };
         let bounds: Vec<u64> = bounds.iter().map(|b| b * at_once).collect();
-        let units = quantize::units(&scale, &bounds, steps, task.fires, rules);
+        let units = quantize::units(&scale, &solved.bias, &bounds, steps, task.fires, &limits);
         // The threshold's rounding changes the weights a little: the bias keeps the mean current where it was.
-        let state = quantize::state(task.name, &units, &solved.bias, initial, task.fires, rules)?;
+        let state = quantize::state(task.name, &units, &solved.bias, initial, task.fires, limits.state)?;
         let synapses = self
             .synapses(task, rows, |row, column, _| codes[row * n + column])
             .into_iter()
@@ -60,6 +62,19 @@ impl Walk<'_> {
             .map(|((s, codes), c)| with(s, Weights::Codes { codes, shift: c.shift + units.fraction }))
             .collect();
         Ok(Layer { synapses, state, fires: task.fires, settle, unit: units.unit })
+    }
+
+    /// What the chip allows the layer's integers.
+    pub(super) fn limits(&self, task: &Task) -> quantize::Limits<'_> {
+        let [least, most] = self.rules.shifts.unwrap_or([0, u32::MAX]);
+        let shifted = task.columns.iter().map(|c| c.shift).max().unwrap_or(0);
+        quantize::Limits {
+            state: &self.options.chip.state,
+            grid: self.rules.grid.as_ref().map_or(Grid::Ternary, Grid::with_signs),
+            fraction: (least, most.saturating_sub(shifted).max(least)),
+            one_scale: self.rules.owner == ScaleOwner::Layer,
+            power_of_two: self.rules.power_of_two,
+        }
     }
 
     /// Splits rows of n columns into blocks; `value(row, column, shift)`.
@@ -112,6 +127,15 @@ impl Walk<'_> {
             constant: false,
         }
     }
+}
+
+/// Codes with the signs of their inputs, where those have any.
+fn signed_codes(solution: &Solution) -> Vec<i32> {
+    let mut codes = solution.codes.clone().unwrap_or_default();
+    if let Some(signs) = &solution.signs {
+        codes.chunks_mut(signs.len()).for_each(|row| row.iter_mut().zip(signs).for_each(|(q, s)| *q *= i32::from(*s)));
+    }
+    codes
 }
 
 fn with((source, window, groups): (usize, crate::network::Window, usize), weight: Weights) -> Synapses {

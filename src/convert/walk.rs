@@ -22,6 +22,8 @@ pub(super) struct Walk<'a> {
     pub options: &'a Options,
     /// The chip's constraints as the solver states them.
     pub rules: FitRules,
+    /// Signs of source neurons (node, element) that layers have settled, where the chip gives neurons a sign.
+    pub signs: std::collections::HashMap<(usize, usize), i8>,
     /// What stays of the layers, if not all of it.
     pub plan: Option<Plan>,
     pub watch: &'a dyn Watch,
@@ -60,7 +62,7 @@ impl<'a> Walk<'a> {
                 largest = x.iter().fold(largest, |m, v| m.max(v.abs()));
             }
         }
-        let (input, gain) = input_code(network, images, largest);
+        let (input, gain) = input_code(network, images, &options.chip, largest);
         let peak = input.max_abs();
         let node = SpikingNode {
             name: network.nodes[0].name.clone(),
@@ -88,6 +90,7 @@ impl<'a> Walk<'a> {
             images,
             options,
             rules,
+            signs: std::collections::HashMap::new(),
             plan,
             watch,
             spiking,

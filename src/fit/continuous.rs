@@ -74,7 +74,7 @@ pub(super) fn solve(
     if rows.is_empty() {
         return Ok(found);
     }
-    let mut batch = Batch::new(system, rows, lower, upper);
+    let mut batch = Batch::new(system, rows, lower, upper)?;
     let mut gap = vec![0.0; m];
     let mut w = batch.clipped();
     let mut state = batch.certify(&w);
@@ -150,7 +150,7 @@ pub(super) fn keep(all: &mut Vec<f64>, open: &[usize], n: usize) {
 }
 
 impl Batch {
-    fn new(system: &System, rows: Vec<usize>, lower: &[f64], upper: &[f64]) -> Self {
+    fn new(system: &System, rows: Vec<usize>, lower: &[f64], upper: &[f64]) -> Result<Self> {
         let (n, unit) = (system.n, &system.unit);
         let scaled = |all: &[f64], power: i32| -> Vec<f64> {
             rows.iter()
@@ -163,9 +163,9 @@ impl Batch {
             .iter()
             .map(|&o| -0.5 * dense::dot(&system.free[o * n..(o + 1) * n], &system.b[o * n..(o + 1) * n]))
             .collect();
-        let inverse = system.factor.inverse(dense::par(n * n * n));
+        let inverse = system.inverse()?;
         let trace: f64 = (0..n).map(|k| inverse[k * n + k]).sum();
-        Self {
+        Ok(Self {
             n,
             h,
             b: scaled(&system.b, -1),
@@ -178,7 +178,7 @@ impl Batch {
             least_eigenvalue: 0.99 / trace,
             inverse,
             rows,
-        }
+        })
     }
 
     fn keep(&mut self, open: &[usize]) {

@@ -9,6 +9,7 @@ mod branch;
 mod continuous;
 mod dual;
 mod exact;
+mod factorize;
 mod palette;
 mod polish;
 mod problem;

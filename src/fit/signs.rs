@@ -41,8 +41,13 @@ impl std::str::FromStr for Signs {
 }
 
 /// # Errors
-/// `Input`: the grid has signs of its own.
-pub(super) fn check(spec: &Spec) -> Result<()> {
+/// `Input`: the grid has signs of its own; groups of signs that do not fit the problem.
+pub(super) fn check(problem: &Problem, spec: &Spec) -> Result<()> {
+    if let Some(groups) = &spec.sign_groups
+        && (groups.len() != problem.n || groups.iter().any(|g| *g >= problem.n))
+    {
+        return Err(Error::input("signs", format!("their groups do not fit {} inputs", problem.n)));
+    }
     if spec.signs == Signs::Input && spec.grid.as_ref().is_some_and(|grid| !grid.is_unsigned()) {
         return Err(Error::input("signs", "the inputs own them, so the grid must be unsigned (u4, say)"));
     }
@@ -122,7 +127,7 @@ impl Signed<'_> {
     /// The best under some signs, in V = W S.
     fn under(&self, signs: &[f64]) -> Result<Solution> {
         let (lower, upper) = turned(self.spec, self.problem, signs);
-        let spec = Spec { signs: Signs::Free, lower, upper, ..self.spec.clone() };
+        let spec = Spec { signs: Signs::Free, sign_groups: None, lower, upper, ..self.spec.clone() };
         solve_with(self.dev, &flipped(self.problem, signs), &spec, self.cancelled)
     }
 
@@ -134,6 +139,7 @@ impl Signed<'_> {
         };
         let open = Spec {
             signs: Signs::Free,
+            sign_groups: None,
             grid: None,
             palette: None,
             scale: None,

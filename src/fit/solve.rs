@@ -85,6 +85,8 @@ pub struct Spec {
     pub owner: ScaleOwner,
     /// Who owns the signs; with `Input` the grid must be unsigned.
     pub signs: Signs,
+    /// n: with `signs` = `Input`, inputs with one number have one sign.
+    pub sign_groups: Option<Vec<usize>>,
     /// Given scales instead of searched ones: one, or m. All alike if the layer owns the scale.
     pub scale: Option<Vec<f64>>,
     /// Significant bits of searched scales, as far as a method refines them: 53 or more for all that f64 has.
@@ -111,6 +113,7 @@ impl Default for Spec {
             palette: None,
             owner: ScaleOwner::Channel,
             signs: Signs::Free,
+            sign_groups: None,
             scale: None,
             scale_bits: 53,
             power_of_two: false,
@@ -216,7 +219,7 @@ pub fn solve_with(
     if spec.signs == Signs::Input {
         return signs::solve(dev, problem, spec, cancelled);
     }
-    let system = System::new(problem)?;
+    let system = System::on(dev, problem)?;
     let (n, m) = (problem.n, problem.m);
     let boxed = !(spec.lower.is_none() && spec.upper.is_none());
     let lower = |o: usize, i: usize| spec.lower.at(o, i, n, f64::NEG_INFINITY);
@@ -374,7 +377,7 @@ fn check(problem: &Problem, spec: &Spec) -> Result<()> {
         return Err(Error::work("layer problem", format!("{} inputs and {} outputs", problem.n, problem.m)));
     }
     Bounds::check(&spec.lower, &spec.upper, problem.m, problem.n)?;
-    signs::check(spec)?;
+    signs::check(problem, spec)?;
     if let Some(grid) = &spec.grid {
         grid.check()?;
     }

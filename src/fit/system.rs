@@ -3,16 +3,18 @@
 
 use faer::Par;
 
+use super::factorize::{self, Rough, Solver};
 use super::problem::Problem;
+use crate::compute::Device;
 use crate::compute::solver::dense::{self, Cholesky};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// H_ii below this share of the largest is nothing: even inputs scaled by 1e-6 and 1e6 are 1e-24 apart.
 const DEAD: f64 = 1e-28;
-/// A smaller pivot of the unit-diagonal H is rounding error.
-const LEAST_PIVOT: f64 = 1e-12;
-/// The ladder's first rung, and where it ends, in units of the unit-diagonal H: rounding noise never needs so much.
-const DAMPING: (f64, f64) = (1e-11, 0.05);
+/// Most rounds of refinement with a factor in f32, and the relative size of the last correction at which W* is as good
+/// as by one in f64.
+const MOST_ROUNDS: usize = 8;
+const REFINED: f64 = 1e-11;
 
 /// The problem over live inputs, sorted by rising H_ii (the error feedback starts at the last).
 ///
@@ -32,6 +34,8 @@ pub(super) struct System {
     pub unit: Vec<f64>,
     /// Factor of that unit-diagonal matrix.
     pub factor: Cholesky,
+    /// The factor is good to f32 only; W* is not.
+    rough: bool,
     /// What the ladder had to add to the diagonal of the unit-diagonal H; 0 mostly.
     pub damping: f64,
     /// m x n: W* = B H^-1.
@@ -44,6 +48,15 @@ impl System {
     /// # Errors
     /// `Input`: h is so far from positive semidefinite that it cannot be a Gram matrix.
     pub fn new(p: &Problem) -> Result<Self> {
+        Self::with(p, None)
+    }
+
+    /// As `new`, but a large H is factored on `dev` if that is a real GPU.
+    pub fn on(dev: &Device, p: &Problem) -> Result<Self> {
+        Self::with(p, factorize::pays(dev, p.n).then_some(dev))
+    }
+
+    fn with(p: &Problem, dev: Option<&Device>) -> Result<Self> {
         let top = (0..p.n).map(|i| p.h[i * p.n + i]).fold(0.0, f64::max);
         let mut live: Vec<usize> = (0..p.n).filter(|&i| p.h[i * p.n + i] > DEAD * top).collect();
         live.sort_by(|&i, &j| p.h[i * p.n + i].total_cmp(&p.h[j * p.n + j]).then(i.cmp(&j)));
@@ -63,7 +76,14 @@ impl System {
             h[k * n + k] += mu;
         }
         let unit: Vec<f64> = (0..n).map(|k| h[k * n + k].sqrt()).collect();
-        let (factor, damping) = factor(&h, &unit)?;
+        let quick = match dev.and_then(|dev| Rough::new(dev, &h, &unit)) {
+            Some(rough) => rough.factor()?.map(|factor| (rough, factor)),
+            None => None,
+        };
+        let (quick, (factor, damping)) = match quick {
+            Some((rough, factor)) => (Some(rough), (factor, 0.0)),
+            None => (None, factorize::exactly(&h, &unit)?),
+        };
         // What ridge and damping pull with: on input k, mu + damping H_kk.
         let pull: Vec<f64> = unit.iter().map(|u| mu + damping * u * u).collect();
         for (k, u) in unit.iter().enumerate() {
@@ -77,6 +97,7 @@ impl System {
             b: Vec::new(),
             unit,
             factor,
+            rough: quick.is_some(),
             damping,
             free: Vec::new(),
             rest: Vec::new(),
@@ -92,8 +113,22 @@ impl System {
             }
         }
         system.b = b;
-        system.free =
-            system.unconstrained(p.prior.as_ref().map(|_| (0..m * n).map(|at| prior(at / n, at % n)).collect()));
+        let start = p.prior.as_ref().map(|_| (0..m * n).map(|at| prior(at / n, at % n)).collect::<Vec<_>>());
+        let start = start.unwrap_or_else(|| vec![0.0; m * n]);
+        if let Some(quick) = &quick {
+            match system.refined(start.clone(), quick)? {
+                Some(free) => system.free = free,
+                None => {
+                    tracing::debug!("H of {n} inputs: refinement does not converge from f32, factored on the CPU");
+                    // the damping that is zero in f32 is zero in f64
+                    (system.factor, _) = factorize::exactly(&system.h, &system.unit)?;
+                    system.rough = false;
+                }
+            }
+        }
+        if !system.rough {
+            system.free = system.unconstrained(start)?;
+        }
         system.rest = match constant {
             None => vec![0.0; m],
             Some(c) => (0..m)
@@ -104,22 +139,60 @@ impl System {
         Ok(system)
     }
 
-    /// W* by the factor and two rounds of refinement, from `start` (m x n) if given.
-    fn unconstrained(&self, start: Option<Vec<f64>>) -> Vec<f64> {
+    /// W* by the factor and two rounds of refinement, from `w` (m x n).
+    fn unconstrained(&self, mut w: Vec<f64>) -> Result<Vec<f64>> {
+        let rounds = if w.iter().all(|v| *v == 0.0) { 3 } else { 2 };
+        for _ in 0..rounds {
+            self.correct(&mut w, &Solver::Exact(&self.factor))?;
+        }
+        Ok(w)
+    }
+
+    /// W* by a factor in f32 and residuals in f64, from `w` (m x n); none if that does not converge.
+    fn refined(&self, mut w: Vec<f64>, factor: &Rough) -> Result<Option<Vec<f64>>> {
+        let mut before = f64::INFINITY;
+        for _ in 0..MOST_ROUNDS {
+            let change = self.correct(&mut w, &Solver::Rough(factor))?;
+            if change <= REFINED {
+                return Ok(Some(w));
+            }
+            if change >= 0.5 * before {
+                break;
+            }
+            before = change;
+        }
+        Ok(None)
+    }
+
+    /// One round of refinement; the size of the correction relative to the row, of the worst row.
+    fn correct(&self, w: &mut [f64], solver: &Solver<'_>) -> Result<f64> {
         let (n, m) = (self.n, self.m);
         let par = dense::par(n * n * m);
-        let mut rounds = 2;
-        let mut w = start.unwrap_or_else(|| vec![0.0; m * n]);
-        if w.iter().all(|v| *v == 0.0) {
-            rounds = 3;
-        }
         let mut residual = vec![0.0; m * n];
-        for _ in 0..rounds {
-            self.gradient(&w, &mut residual, par);
-            self.precondition(&mut residual, par);
-            w.iter_mut().zip(&residual).for_each(|(w, r)| *w -= r);
-        }
-        w
+        self.gradient(w, &mut residual, par);
+        self.precondition(&mut residual, solver, par)?;
+        w.iter_mut().zip(&residual).for_each(|(w, r)| *w -= r);
+        // in units where H has a unit diagonal
+        let size = |row: &[f64]| row.iter().zip(&self.unit).map(|(v, u)| (v * u).powi(2)).sum::<f64>().sqrt();
+        let rows = residual.chunks_exact(n.max(1)).zip(w.chunks_exact(n.max(1)));
+        let relative = |(change, row): (&[f64], &[f64])| match (size(change), size(row)) {
+            (0.0, _) => 0.0,
+            (change, row) => change / row,
+        };
+        // a NaN is no convergence
+        Ok(rows.map(relative).fold(0.0, |worst: f64, v| if v.is_nan() { f64::INFINITY } else { worst.max(v) }))
+    }
+
+    /// The inverse of the unit-diagonal H (n x n) in f64.
+    ///
+    /// # Errors
+    /// As `new`.
+    pub fn inverse(&self) -> Result<Vec<f64>> {
+        let par = dense::par(self.n.pow(3));
+        Ok(match self.rough {
+            false => self.factor.inverse(par),
+            true => factorize::exactly(&self.h, &self.unit)?.0.inverse(par),
+        })
     }
 
     /// out (m x n) = w H - B.
@@ -131,17 +204,18 @@ impl System {
         out.iter_mut().zip(&self.b).for_each(|(g, b)| *g -= b);
     }
 
-    /// x (rows x n) = x H^-1 by the factor.
-    fn precondition(&self, x: &mut [f64], par: Par) {
+    /// x (rows x n) = x H^-1 by a factor of the unit-diagonal H.
+    fn precondition(&self, x: &mut [f64], solver: &Solver<'_>, par: Par) -> Result<()> {
         if x.is_empty() {
-            return;
+            return Ok(());
         }
         let divide = |x: &mut [f64]| {
             x.chunks_exact_mut(self.n).for_each(|row| row.iter_mut().zip(&self.unit).for_each(|(v, u)| *v /= u));
         };
         divide(x);
-        self.factor.solve(x, self.m, par);
+        solver.solve(x, self.m, par)?;
         divide(x);
+        Ok(())
     }
 
     /// m: objective of every row at `w` (m x n).
@@ -180,24 +254,55 @@ impl System {
     }
 }
 
-/// Factors the unit-diagonal form of `h`, adding to its diagonal as little of 1e-11, 1e-10, .. as makes it positive
-/// definite. Returns the factor and what was added.
-fn factor(h: &[f64], unit: &[f64]) -> Result<(Cholesky, f64)> {
-    let n = unit.len();
-    let par = dense::par(n * n * n / 3);
-    let mut damping = 0.0;
-    loop {
-        let mut a: Vec<f64> = (0..n * n).map(|at| h[at] / (unit[at / n] * unit[at % n])).collect();
-        for k in 0..n {
-            a[k * n + k] = 1.0 + damping;
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compute::{Choice, Limits};
+
+    /// A problem with a spectrum from 1 down to `least`.
+    fn problem(n: usize, m: usize, least: f64) -> Problem {
+        let mut rng = fastrand::Rng::with_seed(1);
+        let samples = 3 * n;
+        let mut x: Vec<f64> = (0..samples * n).map(|_| rng.f64() - 0.5).collect();
+        // the last inputs are nearly copies of the first
+        for row in x.chunks_exact_mut(n) {
+            (0..n / 8).for_each(|k| row[n - 1 - k] = row[k] + least * row[n - 1 - k]);
         }
-        let enough = |c: &Cholesky| (0..n).all(|k| c.diagonal(k).powi(2) >= LEAST_PIVOT);
-        match Cholesky::new(a, n, par).filter(enough) {
-            Some(found) => return Ok((found, damping)),
-            None if damping < DAMPING.1 => damping = if damping == 0.0 { DAMPING.0 } else { damping * 10.0 },
-            None => {
-                return Err(Error::input("h", "is not positive semidefinite: it cannot be a sum of x x^T"));
+        let mut h = vec![0.0; n * n];
+        dense::add_outer(&mut h, 1.0, &x, &x, (samples, n, n));
+        let b = (0..m * n).map(|_| rng.f64() - 0.5).collect();
+        Problem::from_gram(n, m, h, b).unwrap()
+    }
+
+    /// The device's factor gives the same W* and inverse as f64, in several bands too; where f32 cannot carry the
+    /// factorization it is done in f64.
+    #[test]
+    fn a_factor_in_f32_is_refined_to_f64() {
+        for (least, rough) in [(0.5, true), (1e-5, false), (1e-3, false)] {
+            let p = problem(200, 120, least);
+            let exact = System::new(&p).unwrap();
+            for limits in [Limits::Own, Limits::Buffer(80_000)] {
+                let dev = Device::open_with(Choice::Gpu, limits).unwrap();
+                let system = System::with(&p, Some(&dev)).unwrap();
+                assert_eq!(system.rough, rough, "{least}");
+                assert_eq!(system.damping, exact.damping);
+                let near = |a: &[f64], b: &[f64]| {
+                    let size = b.iter().fold(0.0f64, |s, v| s.max(v.abs()));
+                    a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 1e-9 * size)
+                };
+                assert!(near(&system.free, &exact.free), "W* at {least}");
+                assert!(near(&system.inverse().unwrap(), &exact.inverse().unwrap()), "inverse at {least}");
             }
         }
+    }
+
+    /// A device without room for the factor is no error.
+    #[test]
+    fn without_room_the_cpu_does_it() {
+        let p = problem(400, 2, 0.5);
+        let dev = Device::open_with(Choice::Gpu, Limits::Buffer(50_000)).unwrap();
+        let system = System::with(&p, Some(&dev)).unwrap();
+        assert!(!system.rough);
+        assert_eq!(system.free, System::new(&p).unwrap().free);
     }
 }

@@ -25,6 +25,7 @@ pub fn html(report: &Report) -> String {
         let _ = write!(out, "<p class=note>{}</p>", escape(note));
     }
     super::curve::section(&mut out, report);
+    cost(&mut out, report);
     out.push_str("<h2>Where the error comes from</h2>");
     out.push_str(
         "<p class=note>Relative squared error of each layer, logarithmic. <b style=color:#bbb>round</b>: rounded to nearest \
@@ -69,6 +70,37 @@ fn tiles(out: &mut String, report: &Report) {
         let _ = write!(out, "<div class=tile><b>{value}</b>{name}</div>");
     }
     let _ = write!(out, "</div><p class=note>{} test images.</p>", test.images);
+}
+
+/// What the network takes of its chip.
+fn cost(out: &mut String, report: &Report) {
+    let Some(cost) = &report.cost else { return };
+    let number = |v: Option<u64>| v.map_or_else(|| "unknown".into(), |v| v.to_string());
+    let cores = match cost.cores_there {
+        Some(there) => format!("{} of {there}", number(cost.cores)),
+        None => number(cost.cores),
+    };
+    let energy = cost.energy.as_ref();
+    let rows = [
+        ("cores or arrays", cores),
+        ("synapses as stored", cost.stored_synapses.to_string()),
+        ("bits of synapse memory", number(cost.synapse_memory_bits)),
+        ("spikes an image", format!("{:.0}", cost.spikes_per_image)),
+        ("synaptic operations an image", format!("{:.0}", cost.synops_per_image)),
+        (
+            "energy an image",
+            energy.map_or_else(
+                || "unknown: no source gives the energy of an operation".into(),
+                |e| format!("{:.3} µJ for these operations ({})", e.picojoules_per_image / 1e6, e.source),
+            ),
+        ),
+        ("not simulated", cost.not_simulated.clone().unwrap_or_else(|| "nothing that the chip's file names".into())),
+    ];
+    let _ = write!(out, "<h2>On {}</h2><table>", escape(&report.chip));
+    for (name, value) in rows {
+        let _ = write!(out, "<tr><td>{name}<td>{}</tr>", escape(&value));
+    }
+    out.push_str("</table>");
 }
 
 /// Horizontal marks on a logarithmic axis from 1e-8 to 10.
@@ -172,6 +204,6 @@ fn short(name: &str) -> String {
     if count <= 34 { name.to_string() } else { format!("…{}", name.chars().skip(count - 32).collect::<String>()) }
 }
 
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\'', "&#39;")
 }

@@ -1,8 +1,10 @@
 //! The account of a conversion: report.json is the record, report.html the pictures.
 
+mod cost;
 mod curve;
 mod html;
 mod memory;
+mod sweep;
 
 use std::path::Path;
 
@@ -14,8 +16,10 @@ use crate::convert::LayerRecord;
 use crate::error::{Error, Result};
 use crate::spiking::Schedule;
 
+pub use cost::{Cost, EnergyRecord};
 pub use html::html;
 pub use memory::host_peak_bytes;
+pub use sweep::{LayerSweep, Measured, svg};
 
 /// report.json, version 1: keys may be added, these stay.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -42,6 +46,9 @@ pub struct Report {
     /// How `steps` was found where it was to be as few as possible.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub search: Option<Search>,
+    /// On the chip; null in reports of earlier versions.
+    #[serde(default)]
+    pub cost: Option<Cost>,
     /// What the reader should know of these figures.
     #[serde(default)]
     pub notes: Vec<String>,
@@ -75,6 +82,16 @@ pub fn notes(layers: &[LayerRecord], seen: bool) -> Vec<String> {
     let mut notes = Vec::new();
     if seen {
         notes.push("measured on the calibration images themselves: give others with --test".to_string());
+    }
+    let pruned = |l: &LayerRecord| {
+        let pruned = l.pruned?;
+        let cost = pruned.cost.map_or_else(String::new, |c| format!(" (costs {c:.1e} of what reads it)"));
+        let open = if pruned.proven == Some(false) { ", not proven to be the best" } else { "" };
+        Some(format!("{} of {} of {}{cost}{open}", pruned.kept, pruned.of, l.name))
+    };
+    let pruned: Vec<String> = layers.iter().filter_map(pruned).collect();
+    if !pruned.is_empty() {
+        notes.push(format!("nodes left: {}", pruned.join("; ")));
     }
     let short: Vec<&LayerRecord> = layers.iter().filter(|l| l.samples < l.inputs as u64).collect();
     if let Some(worst) = short.iter().max_by(|a, b| {

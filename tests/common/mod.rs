@@ -10,21 +10,23 @@ use proptest::prelude::*;
 use synfit::compute::{Choice, Device, Limits};
 use synfit::network::{Shape, Window};
 
-/// What kernel tests run on: the GPU (a software one will do) with its own limits, the CPU, and the GPU held to exactly
-/// WebGPU's default limits without any optional feature. Kernel tests never skip: no adapter is a failure.
-pub fn devices() -> &'static [Device; 3] {
-    static DEVICES: OnceLock<[Device; 3]> = OnceLock::new();
+/// What kernel tests run on: the GPU (a software one will do) with its own limits, the CPU, the GPU held to exactly
+/// WebGPU's default limits without any optional feature, and, where there is one, an adapter of OpenGL. Kernel tests
+/// never skip: no adapter is a failure.
+pub fn devices() -> &'static [Device] {
+    static DEVICES: OnceLock<Vec<Device>> = OnceLock::new();
     DEVICES.get_or_init(|| {
         let open = |limits| Device::open_with(Choice::Gpu, limits);
         let own = open(Limits::Own).expect("the tests need an adapter: install mesa-vulkan-drivers");
-        [own, Device::cpu(), open(Limits::Default).expect("an adapter has WebGPU's default limits")]
+        let default = open(Limits::Default).expect("an adapter has WebGPU's default limits");
+        [own, Device::cpu(), default].into_iter().chain(Device::open(Choice::OpenGl)).collect()
     })
 }
 
 /// The GPU and the CPU, for what lies above the kernels.
 pub fn both() -> [&'static Device; 2] {
-    let [gpu, cpu, _] = devices();
-    [gpu, cpu]
+    let all = devices();
+    [&all[0], &all[1]]
 }
 
 /// Uniform reals in -1..1.

@@ -3,7 +3,8 @@
 use super::super::sizes::Sizes;
 use super::super::work;
 use super::{Case, reals};
-use crate::compute::{Device, factor};
+use crate::compute::Device;
+use crate::compute::factor::{self, Lower};
 use crate::error::Result;
 
 /// A symmetric, diagonally dominant matrix (n x n): positive definite for certain.
@@ -20,30 +21,33 @@ fn positive(n: usize) -> Vec<f32> {
 
 pub fn cholesky(dev: &Device, s: &Sizes) -> Result<Option<Case>> {
     let (dev, n) = (dev.clone(), s.n);
-    let a = dev.upload(&positive(n))?;
-    let mut l = dev.zeros(n * n)?;
+    let a = positive(n);
     Ok(Some(Case {
         shape: format!("n = {n}"),
         once: Box::new(move || {
-            dev.copy(&a, 0, &mut l, 0, n * n)?;
-            let elapsed = dev.timed(|| factor::cholesky(&dev, n, &mut l)?.expect_positive("Cholesky"))?;
+            let mut l = lower(&dev, n, &a)?;
+            let elapsed = dev.timed(|| factor::cholesky(&dev, &mut l)?.expect_positive("Cholesky"))?;
             Ok((elapsed, work::cholesky(n)))
         }),
     }))
 }
 
+fn lower(dev: &Device, n: usize, a: &[f32]) -> Result<Lower> {
+    Lower::upload(dev, n, |i, row| row.copy_from_slice(&a[i * n..=i * n + i]))
+}
+
 /// The forward solve; the backward one does the same in the other order.
 pub fn triangular(dev: &Device, s: &Sizes) -> Result<Option<Case>> {
     let (dev, n, m) = (dev.clone(), s.n, s.n);
-    let mut l = dev.upload(&positive(n))?;
-    factor::cholesky(&dev, n, &mut l)?.expect_positive("Cholesky")?;
+    let mut l = lower(&dev, n, &positive(n))?;
+    factor::cholesky(&dev, &mut l)?.expect_positive("Cholesky")?;
     let sides = dev.upload(&reals(2, m * n))?;
     let mut x = dev.zeros(m * n)?;
     Ok(Some(Case {
         shape: format!("n = {n}, {m} sides"),
         once: Box::new(move || {
             dev.copy(&sides, 0, &mut x, 0, m * n)?;
-            let elapsed = dev.timed(|| factor::forward(&dev, n, &l, m, &mut x))?;
+            let elapsed = dev.timed(|| factor::forward(&dev, &l, m, &mut x))?;
             Ok((elapsed, work::triangular(n, m)))
         }),
     }))

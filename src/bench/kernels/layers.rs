@@ -73,7 +73,7 @@ fn moments(dev: &Device, s: &Sizes, x: &[f32], summed: Summed) -> Result<Option<
             let elapsed = dev.timed(|| {
                 let mut moments = Moments::new(&dev, &[spec], output, 1)?;
                 if let Some(largest) = summed.largest {
-                    moments = moments.integers(largest);
+                    moments = moments.counts(largest);
                 }
                 if !summed.gram {
                     moments = moments.targets_only();

@@ -1,20 +1,26 @@
-//! The GPU side of the moments: which pairs of views are multiplied when, and how their partial sums reach f64.
+//! The GPU side of the moments: which pairs of views are multiplied when and by which kernel, and how their partial sums
+//! reach f64.
 
-use super::{Layer, PatchSpec, Sums};
+use super::{EXACT, Layer, PatchSpec, Sums};
 use crate::compute::buffer::Buffer;
 use crate::compute::device::Device;
 use crate::compute::gpu::{Bind, Dispatch, Shader};
 use crate::compute::patch::WindowParams;
+use crate::compute::tiles::Tile;
 use crate::error::{Error, Result};
 use crate::network::{Shape, Window};
 
-const SHADER: Shader = Shader { name: "gram.wgsl", source: include_str!("../../../shaders/gram.wgsl") };
-/// Most samples of a split.
-const SPLIT: usize = 1024;
-/// The shader takes samples by so many: a split is a multiple of it.
-const STRIDE: usize = 16;
-/// Most samples that one partial sum takes before it is added to f64.
-pub(super) const BLOCK: usize = 16 * SPLIT;
+const REALS: Shader = Shader { name: "gram.wgsl", source: include_str!("../../../shaders/gram.wgsl") };
+const COUNTS: Shader = Shader { name: "gram_counts.wgsl", source: include_str!("../../../shaders/gram_counts.wgsl") };
+/// Samples whose products are added up in f32 registers.
+const CHUNK: usize = 1024;
+/// Most samples that a partial sum in f32 takes before it is added to f64.
+pub(super) const BLOCK: usize = 16 * CHUNK;
+/// Most samples of a split of counts in one dispatch: the loops of an invocation stay far below the 65,535 iterations
+/// that lavapipe runs.
+const LONGEST: usize = 1 << 15;
+/// Splits begin at multiples of so many samples.
+const STRIDE: usize = 64;
 /// Workgroups that keep any GPU busy; small layers get there by splitting the samples.
 const BUSY: usize = 512;
 /// Bytes of one part's partial sums when split for the sake of parallelism.
@@ -22,9 +28,14 @@ const MOST_SPLIT_BYTES: usize = 32 << 20;
 
 const SMALL: usize = 16;
 
-/// The side of the tiles that a product of `rows` x `columns` is cut into.
-fn tile(rows: usize, columns: usize) -> usize {
-    if rows.min(columns) <= SMALL { SMALL } else { 64 }
+/// What the inputs are known to be.
+#[derive(Debug, Clone, Copy)]
+enum Values {
+    Real,
+    /// Integers up to this size.
+    Integer(u64),
+    /// Integers from 0 up to this, which a byte holds.
+    Count(u64),
 }
 
 /// One block of inputs, or the targets as point-wise patches of themselves.
@@ -41,11 +52,18 @@ struct Part {
     b: Option<usize>,
     first_row: usize,
     rows: usize,
+    columns: usize,
+    /// Side of a tile.
+    side: usize,
+    /// By the kernel of counts, in u32; else f32.
+    counts: bool,
     splits: usize,
-    /// Dispatches since the last transfer.
-    pending: usize,
-    /// splits x groups x rows x columns.
-    sums: Buffer<f32>,
+    /// Most samples that a partial sum may take.
+    block: usize,
+    /// Samples that the partial sums have taken since the last transfer, at most.
+    held: usize,
+    /// splits x groups x rows x columns of f32 or u32.
+    sums: Buffer<u32>,
 }
 
 pub(super) struct Accumulator {
@@ -53,13 +71,14 @@ pub(super) struct Accumulator {
     /// The blocks in order, then the targets.
     views: Vec<View>,
     output: Shape,
+    values: Values,
+    symmetric: bool,
+    /// Made for the first samples.
     parts: Vec<Part>,
     total: Sums,
-    /// Samples of a split, and dispatches between two transfers of the partial sums to f64.
-    length: usize,
-    most_pending: usize,
 }
 
+/// `Params` of shaders/shared/gram.wgsl.
 #[repr(C)]
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 struct Params {
@@ -70,14 +89,17 @@ struct Params {
     first_row: u32,
     rows: u32,
     splits: u32,
+    chunks: u32,
     length: u32,
     first_sample: u32,
     samples: u32,
     symmetric: u32,
+    step: [u32; 3],
+    wide: [u32; 3],
 }
 
 impl Accumulator {
-    pub(super) fn new(dev: &Device, layer: &Layer) -> Result<Self> {
+    pub(super) fn new(dev: &Device, layer: &Layer) -> Self {
         let mut views = Vec::new();
         let mut offset = 0;
         for spec in &layer.blocks {
@@ -86,72 +108,120 @@ impl Accumulator {
         }
         let targets = PatchSpec { input: layer.output, window: Window::POINT, groups: layer.groups };
         views.push(View { spec: targets, rows: layer.m(), offset: 0 });
-        let mut it = Accumulator {
+        Accumulator {
             dev: dev.clone(),
             views,
             output: layer.output,
+            values: Values::Real,
+            symmetric: true,
             parts: vec![],
             total: Sums::new(layer),
-            length: SPLIT,
-            most_pending: BLOCK / SPLIT,
-        };
-        let z = layer.blocks.len();
+        }
+    }
+
+    /// Before the first sample: the inputs are integers up to `largest` in size, none negative if `counts`.
+    pub(super) fn integers(&mut self, largest: u64, counts: bool) {
+        self.values = if counts && largest <= 255 { Values::Count(largest) } else { Values::Integer(largest) };
+    }
+
+    /// Before the first sample: no H.
+    pub(super) fn targets_only(&mut self) {
+        self.symmetric = false;
+    }
+
+    fn plan(&mut self) -> Result<()> {
+        let z = self.views.len() - 1;
         for a in 0..=z {
-            it.plan(a, None)?;
-            for b in 0..=a.min(z - 1) {
-                it.plan(a, Some(b))?;
+            self.part(a, None)?;
+            if self.symmetric || a == z {
+                for b in 0..=a.min(z - 1) {
+                    self.part(a, Some(b))?;
+                }
             }
         }
-        Ok(it)
+        Ok(())
     }
 
-    /// From now on (before the first sample) no partial sum takes more than `block` samples.
-    pub(super) fn set_block(&mut self, block: usize) {
-        self.length = (block / STRIDE * STRIDE).clamp(STRIDE, SPLIT);
-        self.most_pending = (block / self.length).max(1);
+    /// The kernel of one product: tile side, whether that of counts.
+    fn kernel(&self, a: usize, b: Option<usize>, rows: usize, columns: usize) -> (usize, bool) {
+        let inputs = a + 1 < self.views.len();
+        let counts = inputs && matches!(self.values, Values::Count(_));
+        let tiles = self.dev.tiles();
+        let side = |tile| if tile == Tile::Wide && rows.min(columns) > 64 { 128 } else { 64 };
+        match b {
+            None => (1, counts),
+            Some(_) if rows.min(columns) <= SMALL => (SMALL, false),
+            Some(_) if counts => (side(tiles.counts), true),
+            Some(_) => (side(tiles.gram), false),
+        }
     }
 
-    /// No H from now on.
-    pub(super) fn targets_only(&mut self) {
-        let targets = self.views.len() - 1;
-        self.parts.retain(|p| p.b.is_none() || p.a == targets);
+    /// Most samples that a partial sum may take.
+    fn block(&self, inputs: bool, product: bool, counts: bool) -> usize {
+        match self.values {
+            _ if !inputs => BLOCK,
+            Values::Real => BLOCK,
+            Values::Integer(largest) | Values::Count(largest) => {
+                let term = if product { largest.saturating_mul(largest) } else { largest }.max(1);
+                let most = if counts { u64::from(u32::MAX) } else { EXACT } / term;
+                let block = usize::try_from(most).unwrap_or(usize::MAX) / STRIDE * STRIDE;
+                match block {
+                    0 => BLOCK,
+                    _ if counts => block.min(1 << 30),
+                    _ => block.min(BLOCK),
+                }
+            }
+        }
     }
 
     /// Cuts one product into bands of rows whose sums fit a buffer, and its samples into enough splits.
-    fn plan(&mut self, a: usize, b: Option<usize>) -> Result<()> {
+    fn part(&mut self, a: usize, b: Option<usize>) -> Result<()> {
         let (rows, groups) = (self.views[a].rows, self.total.groups);
-        let columns = b.map_or(2, |b| self.views[b].rows);
+        let inputs = a + 1 < self.views.len();
+        let (side, counts) = self.kernel(a, b, rows, b.map_or(1, |b| self.views[b].rows));
+        let columns = b.map_or(if counts { 1 } else { 2 }, |b| self.views[b].rows);
         let row_bytes = groups * columns * size_of::<f32>();
         let fit = self.dev.max_buffer_bytes() as usize / row_bytes;
-        if fit < rows && (groups > 1 || fit < 64) {
+        if fit < rows && (groups > 1 || fit < 128) {
             return Err(Error::work("moments", format!("{groups} groups of {rows} x {columns} sums exceed a buffer")));
         }
-        let band = if fit < rows { fit / 64 * 64 } else { rows };
+        let band = if fit < rows { fit / 128 * 128 } else { rows };
         for first_row in (0..rows).step_by(band) {
             let here = band.min(rows - first_row);
             let tiles = match b {
-                Some(_) => here.div_ceil(tile(here, columns)) * columns.div_ceil(tile(here, columns)),
+                Some(b) if a == b => here.div_ceil(side) * (first_row + here).div_ceil(side).div_ceil(2),
+                Some(_) => here.div_ceil(side) * columns.div_ceil(side),
                 None => here.div_ceil(8),
             };
             let splits = BUSY.div_ceil(groups * tiles).min(64).min(MOST_SPLIT_BYTES / (here * row_bytes)).max(1);
             let sums = self.dev.zeros(splits * here * groups * columns)?;
-            self.parts.push(Part { a, b, first_row, rows: here, splits, pending: 0, sums });
+            let block = self.block(inputs, b.is_some(), counts);
+            let part = Part { a, b, first_row, rows: here, columns, side, counts, splits, block, held: 0, sums };
+            self.parts.push(part);
         }
         Ok(())
     }
 
     pub(super) fn add(&mut self, layer: &Layer, images: usize, xs: &[&Buffer<f32>], z: &Buffer<f32>) -> Result<()> {
         let samples = images * layer.output.area();
+        if self.parts.is_empty() {
+            self.plan()?;
+        }
         for n in 0..self.parts.len() {
-            let mut first_sample = 0;
-            while first_sample < samples {
-                if self.parts[n].pending == self.most_pending {
+            let mut first = 0;
+            while first < samples {
+                let part = &self.parts[n];
+                let share = (samples - first).div_ceil(part.splits).next_multiple_of(STRIDE);
+                // chunks of a length, in one dispatch
+                let length = share.min(part.block).min(if part.counts { LONGEST } else { CHUNK });
+                let chunks = if part.counts { 1 } else { share.min(part.block) / length };
+                if part.held + length * chunks > part.block {
                     self.flush(n)?;
                 }
-                self.dispatch(n, images, first_sample, samples, |v| xs.get(v).copied().unwrap_or(z))?;
+                self.dispatch(n, images, (first, samples), (chunks, length), |v| xs.get(v).copied().unwrap_or(z))?;
                 let part = &mut self.parts[n];
-                part.pending += 1;
-                first_sample += part.splits * self.length;
+                part.held += length * chunks;
+                first += part.splits * length * chunks;
             }
         }
         Ok(())
@@ -161,8 +231,8 @@ impl Accumulator {
         &self,
         n: usize,
         images: usize,
-        first_sample: usize,
-        samples: usize,
+        (first_sample, samples): (usize, usize),
+        (chunks, length): (usize, usize),
         source: impl Fn(usize) -> &'a Buffer<f32>,
     ) -> Result<()> {
         let Some(gpu) = self.dev.gpu() else { return Ok(()) };
@@ -173,6 +243,10 @@ impl Accumulator {
             let spec = &self.views[v].spec;
             WindowParams::new(images, groups, spec.input, self.output, &spec.window)
         };
+        let (area, wide) = (self.output.area(), self.output.w);
+        let step = |samples: usize| [samples / area, samples % area / wide, samples % wide].map(|v| v as u32);
+        // samples of a word
+        let each = if part.counts { 4 } else { 1 };
         let params = Params {
             a: window(part.a),
             b: window(b),
@@ -181,22 +255,30 @@ impl Accumulator {
             first_row: part.first_row as u32,
             rows: part.rows as u32,
             splits: part.splits as u32,
-            length: self.length as u32,
+            chunks: chunks as u32,
+            length: length as u32,
             first_sample: first_sample as u32,
             samples: samples as u32,
             symmetric: (part.b == Some(part.a)) as u32,
+            step: step(16 * each),
+            wide: step(8 * each),
         };
-        let side = tile(part.rows, self.views[b].rows);
-        let (entry, count) = match part.b {
-            Some(_) => {
-                let entry = if side == SMALL { "pair_small" } else { "pair" };
-                (entry, part.rows.div_ceil(side) * self.views[b].rows.div_ceil(side))
-            }
-            None => ("sums", part.rows),
+        let entry = match (part.b, part.side) {
+            (None, _) => "sums",
+            (_, SMALL) => "pair_small",
+            (_, 64) => "pair",
+            _ => "pair_wide",
         };
-        let groups = (part.splits * groups * count) as u64;
+        let tiles = match part.b {
+            Some(_) => part.rows.div_ceil(part.side) * part.columns.div_ceil(part.side),
+            None => part.rows,
+        };
+        let shader = if part.counts { COUNTS } else { REALS };
+        // splits that have samples
+        let splits = part.splits.min((samples - first_sample).div_ceil(chunks * length));
+        let groups = (splits * groups * tiles) as u64;
         gpu.run(
-            &Dispatch { shader: SHADER, entry, scalar: "f32", constants: &[], params, groups },
+            &Dispatch { shader, entry, scalar: "f32", constants: &[], params, groups },
             &[Bind::In(source(part.a).gpu()?), Bind::In(source(b).gpu()?), Bind::Out(part.sums.gpu()?)],
         )
     }
@@ -204,31 +286,31 @@ impl Accumulator {
     /// Takes a part's partial sums over to f64.
     fn flush(&mut self, n: usize) -> Result<()> {
         let part = &mut self.parts[n];
-        if part.pending == 0 {
+        if part.held == 0 {
             return Ok(());
         }
         let sums = self.dev.download(&part.sums)?;
-        self.dev.fill(&mut part.sums, 0.0)?;
-        part.pending = 0;
+        self.dev.fill(&mut part.sums, 0)?;
+        part.held = 0;
         let total = &mut self.total;
         let targets = part.a + 1 == self.views.len();
-        let columns = part.b.map_or(2, |b| self.views[b].rows);
-        for (slot, sums) in sums.chunks(part.rows * columns).enumerate() {
+        let value = |bits: u32| if part.counts { f64::from(bits) } else { f64::from(f32::from_bits(bits)) };
+        for (slot, sums) in sums.chunks(part.rows * part.columns).enumerate() {
             let group = slot % total.groups;
-            for (r, sums) in sums.chunks(columns).enumerate() {
+            for (r, sums) in sums.chunks(part.columns).enumerate() {
                 let row = self.views[part.a].offset + part.first_row + r;
                 let Some(b) = part.b else {
                     if targets {
-                        total.z_sum[group * total.m + row] += sums[0] as f64;
-                        total.zz[group * total.m + row] += sums[1] as f64;
+                        total.z_sum[group * total.m + row] += value(sums[0]);
+                        total.zz[group * total.m + row] += value(sums[1]);
                     } else {
-                        total.x_sum[group * total.n + row] += sums[0] as f64;
+                        total.x_sum[group * total.n + row] += value(sums[0]);
                     }
                     continue;
                 };
                 let (matrix, height) = if targets { (&mut total.b, total.m) } else { (&mut total.h, total.n) };
-                let line = &mut matrix[(group * height + row) * total.n + self.views[b].offset..][..columns];
-                line.iter_mut().zip(sums).for_each(|(t, &s)| *t += s as f64);
+                let line = &mut matrix[(group * height + row) * total.n + self.views[b].offset..][..part.columns];
+                line.iter_mut().zip(sums).for_each(|(t, &s)| *t += value(s));
             }
         }
         Ok(())

@@ -6,10 +6,12 @@
 //! refitted to the trained activations. The walk then fits each layer from what is left to the whole network's targets.
 
 mod rules;
+mod shrink;
 mod structure;
 mod survey;
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +48,8 @@ const VISITS: u64 = 1_000_000;
 /// What is left of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Pruned {
+    /// Channels that stay.
+    pub kept: usize,
     /// Channels before.
     pub of: usize,
     /// What the consumers lose of their pre-activations' spread on trained activations, refitted: the sum over consumers
@@ -101,6 +105,32 @@ pub struct Curve {
     pub layer: String,
     pub nodes: usize,
     pub removals: Vec<Removal>,
+    /// From the Gram matrices to the last removal.
+    pub seconds: f64,
+}
+
+/// Curves of the layers called `names` (see `Keep`), or of all that can be pruned, each with the others whole.
+///
+/// # Errors
+/// As `plan`.
+pub fn sweep(
+    dev: &Device,
+    network: &Network,
+    images: &Images,
+    options: &Options,
+    names: &[&str],
+    watch: &dyn Watch,
+) -> Result<Vec<Curve>> {
+    let structure = Structure::of(network);
+    let mut layers = names.iter().map(|n| rules::leader(network, &structure, n)).collect::<Result<Vec<_>>>()?;
+    if layers.is_empty() {
+        layers = structure.leaders();
+    }
+    layers.sort_unstable();
+    layers.dedup();
+    let survey = Survey { dev, network, images, batch_bytes: options.batch_bytes, watch };
+    let mut work = Work { network, structure, options, survey, sums: BTreeMap::new(), plan: Plan::default() };
+    work.curves(&layers)
 }
 
 struct Work<'a> {
@@ -135,19 +165,17 @@ impl Work<'_> {
             go_on(self.survey.watch)?;
             let size = sizes[leader].unwrap_or(usize::MAX);
             self.leader(leader, size, &activity[&leader])?;
-            // nobody before this leader reads them
-            let later = |j: &usize| leaders.iter().any(|&l| l < leader && self.reads(*j, l));
-            let done: Vec<usize> = self.sums.keys().copied().filter(|j| !later(j)).collect();
-            done.iter().for_each(|j| drop(self.sums.remove(j)));
+            self.forget(leader, &leaders);
         }
         for &i in &touched {
             let gone = |origin: &Origin| match origin {
                 Some((l, c)) => self.plan.kept.get(l).is_some_and(|kept| !kept.contains(c)),
                 None => false,
             };
-            let kept = (0..self.network.nodes[i].shape.c).filter(|&c| !gone(&self.structure.origin[i][c])).collect();
+            let kept: Vec<usize> =
+                (0..self.network.nodes[i].shape.c).filter(|&c| !gone(&self.structure.origin[i][c])).collect();
+            let told = Pruned { kept: kept.len(), of: self.network.nodes[i].shape.c, cost: None, proven: None };
             self.plan.kept.insert(i, kept);
-            let told = Pruned { of: self.network.nodes[i].shape.c, cost: None, proven: None };
             self.plan.told.entry(i).or_insert(told);
             self.plan.mean.insert(i, activity.remove(&i).unwrap_or_default().mean);
         }
@@ -156,6 +184,13 @@ impl Work<'_> {
 
     fn reads(&self, consumer: usize, leader: usize) -> bool {
         self.structure.consumers(self.network, leader).contains(&consumer)
+    }
+
+    /// Drops the sums that no leader before this one is read by.
+    fn forget(&mut self, leader: usize, leaders: &[usize]) {
+        let later = |j: &usize| leaders.iter().any(|&l| l < leader && self.reads(*j, l));
+        let done: Vec<usize> = self.sums.keys().copied().filter(|j| !later(j)).collect();
+        done.iter().for_each(|j| drop(self.sums.remove(j)));
     }
 
     /// Has the sums of the leader's consumers at hand, and those of as many leaders before it as memory allows.
@@ -205,7 +240,7 @@ impl Work<'_> {
         }
         pruner.refit()?;
         self.plan.kept.insert(leader, pruner.those(true));
-        self.plan.told.insert(leader, Pruned { of: node.shape.c, cost: Some(pruner.cost()), proven });
+        self.plan.told.insert(leader, Pruned { kept: size, of: node.shape.c, cost: Some(pruner.cost()), proven });
         for (k, &j) in consumers.iter().enumerate() {
             self.plan.weights.insert(j, pruner.weights(k));
         }
@@ -300,11 +335,16 @@ impl Work<'_> {
         for &leader in leaders.iter().rev() {
             self.ready(leader, leaders, &[])?;
             go_on(self.survey.watch)?;
+            let start = Instant::now();
+            let node = &self.network.nodes[leader];
+            self.survey.watch.stage(&format!("sweep {}", node.name), 1);
             let consumers = self.structure.consumers(self.network, leader);
             let problems = consumers.iter().map(|&j| self.consumer(leader, j)).collect::<Result<Vec<_>>>()?;
             let removals = Pruner::new(&problems)?.greedy(1)?;
-            let node = &self.network.nodes[leader];
-            curves.push(Curve { layer: node.name.clone(), nodes: node.shape.c, removals });
+            let seconds = start.elapsed().as_secs_f64();
+            curves.push(Curve { layer: node.name.clone(), nodes: node.shape.c, removals, seconds });
+            self.forget(leader, leaders);
+            self.survey.watch.tick();
         }
         curves.reverse();
         Ok(curves)

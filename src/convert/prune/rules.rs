@@ -69,14 +69,26 @@ impl Keep {
             }
         }
         for (name, size) in &self.named {
-            let layer = find(network, name)?;
-            let subject = format!("keep: layer {}", network.nodes[layer].name);
-            if let Some(why) = &structure.blocked[layer] {
-                return Err(Error::input(subject, format!("cannot be pruned: it {why}")));
-            }
-            sizes[layer] = Some(size.of(network.nodes[layer].shape.c).map_err(|e| e.within(subject))?);
+            let layer = leader(network, structure, name)?;
+            let subject = || format!("keep: layer {}", network.nodes[layer].name);
+            sizes[layer] = Some(size.of(network.nodes[layer].shape.c).map_err(|e| e.within(subject()))?);
         }
         Ok(sizes)
+    }
+}
+
+/// A layer whose channels can go, by its name.
+///
+/// # Errors
+/// Input: there is none of that name, or it cannot be pruned (and why).
+pub(super) fn leader(network: &Network, structure: &Structure, name: &str) -> Result<usize> {
+    let layer = find(network, name)?;
+    match &structure.blocked[layer] {
+        None => Ok(layer),
+        Some(why) => {
+            let subject = format!("keep: layer {}", network.nodes[layer].name);
+            Err(Error::input(subject, format!("cannot be pruned: it {why}")))
+        }
     }
 }
 

@@ -26,8 +26,13 @@ pub(super) struct Choice<'a> {
     spec: &'a Spec,
     system: &'a System,
     cancelled: &'a (dyn Fn() -> bool + Sync),
-    /// n (all inputs): whether the bounds allow a positive sign, and a negative one.
+    /// n (all inputs): whether the bounds allow a positive sign, and a negative one, of the input and all that share its
+    /// sign.
     allowed: Vec<(bool, bool)>,
+    /// n (all inputs): the inputs that share its sign, by the first of them; empty for the others.
+    members: Vec<Vec<usize>>,
+    /// n: the first of those that share an input's sign.
+    first: Vec<usize>,
     /// m x n over live inputs, in the scaling in which H has a unit diagonal.
     lower: Vec<f64>,
     upper: Vec<f64>,
@@ -61,7 +66,12 @@ impl<'a> Choice<'a> {
         let allows = |i: usize| {
             ((0..problem.m).all(|o| upper(o, i) >= 0.0), (0..problem.m).all(|o| lower(o, i) <= 0.0)) //
         };
-        let allowed: Vec<_> = (0..n).map(allows).collect();
+        let (first, members) = shared(spec.sign_groups.as_deref(), n);
+        let mut allowed: Vec<_> = (0..n).map(allows).collect();
+        for group in &members {
+            let all = group.iter().fold((true, true), |all, &i| (all.0 && allowed[i].0, all.1 && allowed[i].1));
+            group.iter().for_each(|&i| allowed[i] = all);
+        }
         if let Some(i) = allowed.iter().position(|(plus, minus)| !plus && !minus) {
             return Err(Error::input("signs", format!("the bounds of input {i} allow it neither sign")));
         }
@@ -75,6 +85,8 @@ impl<'a> Choice<'a> {
             system,
             cancelled,
             allowed,
+            members,
+            first,
             lower: all(&system.gather(lower)),
             upper: all(&system.gather(upper)),
             free: all(&system.free),
@@ -95,7 +107,7 @@ impl<'a> Choice<'a> {
             let least =
                 |best: &Option<(Vec<f64>, Point)>| best.as_ref().map_or(point.cost * (1.0 - GAIN), |b| b.1.cost);
             while count > 0 {
-                let trial = with_flips(&signs, order[..count].iter().map(|(_, i)| *i));
+                let trial = self.with_flips(&signs, order[..count].iter().map(|(_, i)| *i));
                 let now = self.point(&trial)?;
                 if now.cost < least(&best) {
                     best = Some((trial, now));
@@ -103,7 +115,7 @@ impl<'a> Choice<'a> {
                 count /= 2;
             }
             for (_, i) in order.iter().take(if best.is_some() { 0 } else { self.tries.0 }) {
-                let trial = with_flips(&signs, [*i]);
+                let trial = self.with_flips(&signs, [*i]);
                 let now = self.point(&trial)?;
                 if now.cost < least(&best) {
                     best = Some((trial, now));
@@ -126,7 +138,7 @@ impl<'a> Choice<'a> {
             let mut moved = false;
             for (_, i) in order.iter().take(tries) {
                 tries -= 1;
-                let trial = with_flips(signs, [*i]);
+                let trial = self.with_flips(signs, [*i]);
                 let now = cost(&trial)?;
                 if now < least * (1.0 - GAIN) {
                     (least, *signs, moved) = (now, trial, true);
@@ -148,6 +160,9 @@ impl<'a> Choice<'a> {
         }
         s.live.iter().for_each(|&i| votes[i] = 0.0);
         s.free.iter().enumerate().for_each(|(at, w)| votes[s.live[at % s.n]] += w * w.abs());
+        let mut shared = vec![0.0; p.n];
+        votes.iter().enumerate().for_each(|(i, vote)| shared[self.first[i]] += vote);
+        let votes: Vec<f64> = self.first.iter().map(|first| shared[*first]).collect();
         let sign = |(vote, allowed): (&f64, &(bool, bool))| match allowed {
             (true, false) => 1.0,
             (false, true) => -1.0,
@@ -167,6 +182,13 @@ impl<'a> Choice<'a> {
         if sign > 0.0 { (self.lower[at].max(0.0), self.upper[at]) } else { (self.lower[at], self.upper[at].min(0.0)) }
     }
 
+    /// `signs` with those of the inputs `which`, and of all that share them, turned over.
+    fn with_flips(&self, signs: &[f64], which: impl IntoIterator<Item = usize>) -> Vec<f64> {
+        let mut flipped = signs.to_vec();
+        which.into_iter().flat_map(|i| &self.members[i]).for_each(|&i| flipped[i] = -flipped[i]);
+        flipped
+    }
+
     fn point(&self, signs: &[f64]) -> Result<Point> {
         let (n, m, s) = (self.system.n, self.system.m, self.system);
         let sign = |at: usize| signs[s.live[at % n]];
@@ -182,8 +204,8 @@ impl<'a> Choice<'a> {
         Ok(Point { cost, w: found.w.iter().enumerate().map(|(at, w)| w * s.unit[at % n]).collect() })
     }
 
-    /// The live inputs that may be flipped, each with the change of the objective that its flip would about bring; the
-    /// best first.
+    /// The inputs that may be flipped (the first of those that share a sign), each with the change of the objective that
+    /// its flip would about bring; the best first.
     fn ranked(&self, signs: &[f64], point: &Point) -> Vec<(f64, usize)> {
         let (n, m) = (self.system.n, self.system.m);
         if n == 0 {
@@ -194,8 +216,12 @@ impl<'a> Choice<'a> {
         dense::product(&mut g, false, &d, &self.h, (m, n, n), dense::par(m * n * n));
         let rows: Vec<Vec<f64>> = (0..m).into_par_iter().map(|o| self.changes(o, signs, point, &g)).collect();
         let change = |k: usize| rows.iter().map(|row| row[k]).sum::<f64>();
-        let may = |k: &usize| self.allowed[self.system.live[*k]] == (true, true);
-        let mut order: Vec<_> = (0..n).filter(may).map(|k| (change(k), self.system.live[k])).collect();
+        let mut changes = vec![None; self.problem.n];
+        for k in (0..n).filter(|k| self.allowed[self.system.live[*k]] == (true, true)) {
+            *changes[self.first[self.system.live[k]]].get_or_insert(0.0) += change(k);
+        }
+        let mut order: Vec<(f64, usize)> =
+            changes.into_iter().enumerate().filter_map(|(i, change)| change.map(|c| (c, i))).collect();
         order.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
         order
     }
@@ -231,10 +257,14 @@ impl<'a> Choice<'a> {
     }
 }
 
-fn with_flips(signs: &[f64], which: impl IntoIterator<Item = usize>) -> Vec<f64> {
-    let mut flipped = signs.to_vec();
-    which.into_iter().for_each(|i| flipped[i] = -flipped[i]);
-    flipped
+/// For inputs in groups (of one each without any): the first of each input's group, and the groups by their first.
+fn shared(groups: Option<&[usize]>, n: usize) -> (Vec<usize>, Vec<Vec<usize>>) {
+    let Some(groups) = groups else { return ((0..n).collect(), (0..n).map(|i| vec![i]).collect()) };
+    let mut known = vec![None; n];
+    let first: Vec<usize> = groups.iter().enumerate().map(|(i, g)| *known[*g].get_or_insert(i)).collect();
+    let mut members = vec![Vec::new(); n];
+    first.iter().enumerate().for_each(|(i, first)| members[*first].push(i));
+    (first, members)
 }
 
 /// Of a symmetric positive definite `a` (n x n): the diagonal of (a_SS)^-1 over `set`, and of

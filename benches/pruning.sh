@@ -1,0 +1,92 @@
+#!/usr/bin/env bash
+# The bars of node pruning on real networks, one line each: what was asked, what was measured, and at every size the same
+# network with nodes chosen by synapse magnitude and by mean rate and refitted alike. 8-bit weights, default options.
+# Takes about twenty minutes on two cores. Usage: SYNFIT_DATA=DIR benches/pruning.sh [lenet|mlp|acasxu|sweep|resnet ...]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+data="${SYNFIT_DATA:?set SYNFIT_DATA to the folder of shared networks and data}"
+cargo build --release --quiet
+out=$(mktemp -d)
+trap 'rm -rf "$out"' EXIT
+failed=0
+wanted=("$@")
+
+asked() { [ ${#wanted[@]} -eq 0 ] || [[ " ${wanted[*]} " == *" $1 "* ]]; }
+
+convert() {
+    local name=$1
+    shift
+    target/release/synfit convert "$@" --out "$out/$name" --json >"$out/$name.json" 2>"$out/log" || { cat "$out/log"; exit 1; }
+}
+
+# bar NAME LEAST|-DROP SIZES -- convert's arguments: agreement of at least LEAST percent, or at most DROP points below
+# the whole network's (converted before as NAME's first word).
+bar() {
+    local name=$1 least=$2 keep=$3
+    shift 4
+    for by in cost magnitude rate; do
+        convert "$name.$by" "$@" --keep "$keep" --prune-by "$by"
+    done
+    python3 - "$name" "$least" "$keep" "$out" <<'PY' || failed=1
+import json, sys
+name, least, keep, out = sys.argv[1:]
+read = lambda n: json.load(open(f"{out}/{n}.json"))
+by = {b: read(f"{name}.{b}") for b in ("cost", "magnitude", "rate")}
+agreement = {b: 100 * r["test"]["agreement"] for b, r in by.items()}
+error = {b: r["test"]["relative_error"] for b, r in by.items()}
+whole = 100 * read(name.split("_")[0])["test"]["agreement"]
+bar = whole + float(least) if least.startswith("-") else float(least)
+ok = agreement["cost"] >= bar - 1e-9
+better = error["cost"] < min(error["magnitude"], error["rate"])
+told = ", ".join(f"{b} {agreement[b]:.2f} % (error {error[b]:.3f})" for b in by)
+size = keep if len(keep) < 30 else keep[:27] + "..."
+print(f"{'ok  ' if ok and better else 'MISS'} {name:12} {size:30} T={by['cost']['steps']:<4} whole {whole:.2f} %, bar {bar:.2f} %: {told}")
+sys.exit(not (ok and better))
+PY
+}
+
+networks=$data/networks
+mnist=(--calibration "$data/mnist/train-images-idx3-ubyte.gz" --images 1000
+    --test "$data/mnist/t10k-images-idx3-ubyte.gz" --labels "$data/mnist/t10k-labels-idx1-ubyte.gz" --test-every 5
+    --scale 0.00392156862745098 --steps 32)
+lenet=(--model "$networks/mnist_lenet_avgpool.onnx" "${mnist[@]}")
+# as in benches/bars.sh: an MLP wants more images
+mlp=(--model "$networks/mnist_mlp_256x4.onnx" "${mnist[@]/#1000/10000}")
+acasxu=(--model "$networks/acasxu_1_1.onnx" --calibration uniform:-0.5..0.5 --images 2000 --test-images 2000
+    --decision argmin --steps 128)
+cifar=(--model "$networks/cifar10_resnet20_conv1x1.onnx" --calibration "$data/cifar10/train2000_images.npy" --images 256
+    --test "$data/cifar10/test2000_images.npy" --labels "$data/cifar10/test2000_labels.npy" --test-images 500
+    --scale 0.00392156862745098 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --steps 32)
+inner=$(printf '%s=75%%,' Conv_4 Conv_11 Conv_18 Conv_25 Conv_33 Conv_40 Conv_47 Conv_55 Conv_62)
+
+if asked lenet; then
+    convert lenet "${lenet[@]}"
+    bar lenet_half 99 fc1=50%,conv2=50% -- "${lenet[@]}"
+    bar lenet_fc1 97.5 fc1=25% -- "${lenet[@]}"
+fi
+if asked mlp; then
+    convert mlp "${mlp[@]}"
+    bar mlp_half 99 50% -- "${mlp[@]}"
+fi
+if asked acasxu; then
+    convert acasxu "${acasxu[@]}"
+    bar acasxu_40 -5 40 -- "${acasxu[@]}"
+fi
+if asked sweep; then
+    [ -d "$out/lenet" ] || convert lenet "${lenet[@]}"
+    target/release/synfit prune "$out/lenet" --sweep --keep fc1 --at none --json >"$out/sweep.json" 2>/dev/null
+    python3 - "$out" <<'PY' || failed=1
+import json, sys
+out = sys.argv[1]
+curve = json.load(open(f"{out}/sweep.json"))["layers"][0]
+layer = next(l for l in json.load(open(f"{out}/lenet.json"))["layers"] if l["name"] == curve["layer"])
+ratio = curve["seconds"] / layer["seconds"]
+print(f"{'ok  ' if ratio <= 2 else 'MISS'} lenet sweep of fc1, {curve['nodes']} sizes: {curve['seconds']:.3f} s, one solve of the layer {layer['seconds']:.2f} s (ratio {ratio:.3f}, bar 2)")
+sys.exit(ratio > 2)
+PY
+fi
+if asked resnet; then
+    convert resnet20 "${cifar[@]}"
+    bar resnet20_inner -4 "${inner%,}" -- "${cifar[@]}"
+fi
+exit $failed

@@ -1,0 +1,360 @@
+//! network.nir: the spiking network as a NIR graph, which other simulators run.
+//!
+//! Parameters are in thresholds, one for all neurons, which is what most simulators can read. What the chip stores is
+//! beside them as metadata: the codes as integers, their shift, the value of a code in thresholds, integer thresholds,
+//! biases and initial potentials; and what NIR has no field for: reset rule, initial potentials, time step (1), number of
+//! steps, the input's code and how outputs decode. The output is a current to be added up over the steps.
+//!
+//! NIR's neurons fire at v > threshold, some simulators at v >= threshold. The chip's potentials are whole numbers, so that
+//! an initial potential that is half a unit higher (lower for a chip that itself fires at v > threshold) makes both the
+//! same, and leaves room for the rounding of f32; `metadata/v_initial` and the reset potential hold it.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use super::graph::{self, Fields, Graph, GraphNode, Value};
+use crate::error::Result;
+use crate::network::{Shape, Window};
+use crate::neuron::Reset;
+use crate::spiking::{Decode, Layer, Schedule, SpikingNetwork, SpikingNode, SpikingOp, State, Synapses, Weights};
+
+/// Writes it; what cannot be said in NIR is the answer.
+///
+/// # Errors
+/// Work: the file cannot be written.
+pub fn write(net: &SpikingNetwork, path: &Path) -> Result<Option<String>> {
+    match graph(net) {
+        Ok(graph) => graph::write(&graph, path).map(|()| None),
+        Err(why) => Ok(Some(why)),
+    }
+}
+
+/// The graph, or what stands in its way.
+pub fn graph(net: &SpikingNetwork) -> std::result::Result<Graph, String> {
+    if net.schedule == Schedule::Layered {
+        return Err("layers that wait for each other (--schedule layered) have no form in NIR".into());
+    }
+    let mut builder =
+        Builder { net, graph: Graph::default(), ends: Vec::new(), ranks: Vec::new(), used: HashSet::new() };
+    builder.graph.metadata = network_metadata(net);
+    for (index, node) in net.nodes.iter().enumerate() {
+        builder.node(index, node).map_err(|why| format!("{}: {why}", node.name))?;
+    }
+    builder.output();
+    Ok(builder.graph)
+}
+
+fn network_metadata(net: &SpikingNetwork) -> Fields {
+    let reset = if net.model.reset == Reset::Zero { "zero" } else { "subtract" };
+    vec![
+        ("synfit", Value::Text(env!("CARGO_PKG_VERSION").into())),
+        ("name", Value::Text(net.name.clone())),
+        ("chip", Value::Text(net.chip.clone())),
+        ("dt", Value::Float(1.0)),
+        ("steps", Value::Whole(net.steps.into())),
+        ("reset", Value::Text(reset.into())),
+        ("max_spikes", Value::Whole(net.model.max_spikes.into())),
+        ("refractory", Value::Whole(net.model.refractory.into())),
+        ("decay", Value::Float(net.model.decay.into())),
+        ("potential", Value::I64(vec![2], vec![net.potential.0.into(), net.potential.1.into()])),
+    ]
+}
+
+struct Builder<'a> {
+    net: &'a SpikingNetwork,
+    graph: Graph,
+    /// By node of the network: the graph's nodes whose sum its value is.
+    ends: Vec<Vec<String>>,
+    /// By node of the network: whether its tensor has three dimensions or one.
+    ranks: Vec<bool>,
+    used: HashSet<String>,
+}
+
+impl Builder<'_> {
+    /// A name that is one step of a path, and a module's in Python.
+    fn name(&mut self, wanted: &str) -> String {
+        let plain: String = wanted.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+        let plain = plain.trim_matches('_').to_string();
+        let plain = if plain.starts_with(|c: char| c.is_ascii_alphabetic()) { plain } else { format!("n{plain}") };
+        let mut name = plain.clone();
+        let mut count = 1;
+        while !self.used.insert(name.clone()) {
+            count += 1;
+            name = format!("{plain}_{count}");
+        }
+        name
+    }
+
+    fn push(&mut self, name: &str, kind: &'static str, fields: Fields, metadata: Fields, sources: &[String]) {
+        self.graph.nodes.push(GraphNode { name: name.into(), kind, fields, metadata });
+        self.graph.edges.extend(sources.iter().map(|source| (source.clone(), name.to_string())));
+    }
+
+    fn node(&mut self, index: usize, node: &SpikingNode) -> std::result::Result<(), String> {
+        let (ends, spatial) = match &node.op {
+            SpikingOp::Input => {
+                let input = &self.net.input;
+                let channels = vec![input.scale.len()];
+                let metadata = vec![
+                    ("scale", Value::F32(channels.clone(), input.scale.clone())),
+                    ("shift", Value::F32(channels, input.shift.clone())),
+                    ("lowest", Value::Whole(input.lo.into())),
+                    ("highest", Value::Whole(input.hi.into())),
+                ];
+                let spatial = node.shape.area() > 1;
+                let name = self.name("input");
+                self.push(&name, "Input", vec![("shape", Value::sizes(&dims(node.shape, spatial)))], metadata, &[]);
+                (vec![name], spatial)
+            }
+            SpikingOp::Neurons(layer) => self.layer(node, layer)?,
+            SpikingOp::SumPool { source, window, weight } => {
+                if weight.iter().any(|w| *w != 1) {
+                    return Err("its pooling windows weigh their inputs differently".into());
+                }
+                let from = self.net.nodes[*source].shape;
+                let exact = |axis: usize, size: usize, out: usize| {
+                    let span = size as isize + 2 * window.pad[axis] - window.kernel[axis] as isize;
+                    window.dilation[axis] == 1
+                        && window.pad[axis] >= 0
+                        && span >= 0
+                        && span as usize / window.stride[axis] + 1 == out
+                };
+                if !exact(0, from.h, node.shape.h) || !exact(1, from.w, node.shape.w) {
+                    return Err("its pooling windows are padded on one side".into());
+                }
+                let name = self.name(&node.name);
+                let fields = vec![
+                    ("kernel_size", Value::sizes(&window.kernel)),
+                    ("stride", Value::sizes(&window.stride)),
+                    ("padding", Value::sizes(&window.pad.map(|p| p as usize))),
+                ];
+                let sources = self.ends[*source].clone();
+                self.push(&name, "SumPool2d", fields, vec![], &sources);
+                (vec![name], true)
+            }
+            SpikingOp::Gather { source, index } => {
+                let straight = index.iter().enumerate().all(|(i, from)| *from as usize == i);
+                let from = self.net.nodes[*source].shape;
+                if !(straight && index.len() == from.len() && node.shape.area() == 1) {
+                    return Err("a rearrangement of neurons other than flattening has no node in NIR".into());
+                }
+                (self.flat(*source), false)
+            }
+            SpikingOp::MaxPool { .. } => return Err("max pooling has no node in NIR".into()),
+            SpikingOp::Concat { .. } => return Err("concatenation has no node in NIR".into()),
+        };
+        debug_assert_eq!(self.ends.len(), index);
+        self.ends.push(ends);
+        self.ranks.push(spatial);
+        Ok(())
+    }
+
+    /// The source's ends with one dimension.
+    fn flat(&mut self, source: usize) -> Vec<String> {
+        if !self.ranks[source] {
+            return self.ends[source].clone();
+        }
+        let shape = self.net.nodes[source].shape;
+        let name = self.name(&format!("{}_flat", self.net.nodes[source].name));
+        let fields = vec![
+            ("start_dim", Value::Whole(0)),
+            ("end_dim", Value::Whole(-1)),
+            ("input_type", Value::sizes(&dims(shape, true))),
+        ];
+        let sources = self.ends[source].clone();
+        self.push(&name, "Flatten", fields, vec![], &sources);
+        vec![name]
+    }
+
+    fn layer(&mut self, node: &SpikingNode, layer: &Layer) -> std::result::Result<(Vec<String>, bool), String> {
+        let net = self.net;
+        let dense = layer.synapses.iter().all(|s| is_dense(s, net.nodes[s.source].shape, node.shape));
+        let mut ends = Vec::new();
+        for (k, s) in layer.synapses.iter().enumerate() {
+            let name =
+                self.name(&format!("{}_weights{}", node.name, if k > 0 { k.to_string() } else { String::new() }));
+            let weights = Numbers::of(s, layer);
+            // the bias comes once, with the first source
+            let bias = if k == 0 { biases(layer) } else { vec![0.0; node.shape.c] };
+            let metadata = weights.metadata(if k == 0 { Some(layer) } else { None });
+            if dense {
+                let sources = self.flat(s.source);
+                let inputs = net.nodes[s.source].shape.len();
+                let fields = vec![
+                    ("weight", Value::F32(vec![node.shape.c, inputs], weights.real)),
+                    ("bias", Value::F32(vec![node.shape.c], bias)),
+                ];
+                self.push(&name, "Affine", fields, metadata, &sources);
+            } else {
+                if !self.ranks[s.source] {
+                    return Err("a convolution over a vector has no node in NIR".into());
+                }
+                let from = net.nodes[s.source].shape;
+                let (mut fields, sources) =
+                    (convolution(s, from, node.shape, &weights.real)?, self.ends[s.source].clone());
+                fields.push(("bias", Value::F32(vec![node.shape.c], bias)));
+                self.push(&name, "Conv2d", fields, metadata, &sources);
+            }
+            ends.push(name);
+        }
+        if !layer.fires {
+            return Ok((ends, !dense));
+        }
+        let name = self.name(&node.name);
+        let (kind, fields, metadata) = neurons(net, node, layer, !dense);
+        self.push(&name, kind, fields, metadata, &ends);
+        Ok((vec![name], !dense))
+    }
+
+    fn output(&mut self) {
+        let node = &self.net.nodes[self.net.output];
+        let decode = &node.decode;
+        let origin = decode.origin.iter().map(|o| if *o == Decode::ALL { -1 } else { i64::from(*o) }).collect();
+        let spikes = node.firing().is_some();
+        let metadata = vec![
+            ("output", Value::Text(if spikes { "spikes" } else { "current, to be added up over the steps" }.into())),
+            ("decode_gain", Value::F64(vec![decode.gain.len()], decode.gain.clone())),
+            ("decode_origin", Value::I64(vec![decode.origin.len()], origin)),
+            ("decode_base", Value::F64(vec![decode.base.len()], decode.base.clone())),
+        ];
+        let sources = self.ends[self.net.output].clone();
+        let shape = Value::sizes(&dims(node.shape, self.ranks[self.net.output]));
+        let name = self.name("output");
+        self.push(&name, "Output", vec![("shape", shape)], metadata, &sources);
+    }
+}
+
+fn dims(shape: Shape, spatial: bool) -> Vec<usize> {
+    if spatial { vec![shape.c, shape.h, shape.w] } else { vec![shape.c] }
+}
+
+/// One position, whose weights read the whole source in its order.
+fn is_dense(s: &Synapses, from: Shape, to: Shape) -> bool {
+    s.groups == 1 && to.area() == 1 && s.window == Window::whole(from)
+}
+
+/// A block's weights in thresholds (of a readout: in units of its output), and what they are made of.
+struct Numbers {
+    real: Vec<f32>,
+    codes: Option<(Value, u32)>,
+}
+
+impl Numbers {
+    fn of(s: &Synapses, layer: &Layer) -> Self {
+        match &s.weight {
+            Weights::Real(w) => Self { real: w.clone(), codes: None },
+            Weights::Codes { codes, shift } => {
+                let rows = layer.unit.len();
+                let row = codes.len() / rows;
+                let shape = vec![rows, row / s.window.taps(), s.window.kernel[0], s.window.kernel[1]];
+                let value =
+                    |(at, q): (usize, &i32)| (f64::from(*q) * f64::from(1u32 << shift) * layer.unit[at / row]) as f32;
+                let real = codes.iter().enumerate().map(value).collect();
+                Self { real, codes: Some((Value::integers(shape, codes), *shift)) }
+            }
+        }
+    }
+
+    /// `scale` is the value of a code in thresholds (of a readout: in units of its output).
+    fn metadata(&self, with_bias: Option<&Layer>) -> Fields {
+        let mut fields = Fields::new();
+        if let Some((codes, shift)) = &self.codes {
+            fields.push(("codes", codes.clone()));
+            fields.push(("shift", Value::Whole((*shift).into())));
+        }
+        if let Some(layer) = with_bias {
+            let shift = self.codes.as_ref().map_or(0, |(_, shift)| *shift);
+            let scale = layer.unit.iter().map(|u| u * f64::from(1u32 << shift)).collect();
+            fields.push(("scale", Value::F64(vec![layer.unit.len()], scale)));
+            if let State::Integer { bias, .. } = &layer.state {
+                fields.push(("bias_codes", Value::integers(vec![bias.len()], bias)));
+            }
+        }
+        fields
+    }
+}
+
+fn biases(layer: &Layer) -> Vec<f32> {
+    match &layer.state {
+        State::Integer { bias, .. } => {
+            bias.iter().zip(&layer.unit).map(|(b, unit)| (f64::from(*b) * unit) as f32).collect()
+        }
+        State::Real { bias, .. } => bias.clone(),
+    }
+}
+
+/// NIR pads a convolution alike on both sides: zero weights at the ends of the kernel make up for where ours is not.
+fn convolution(s: &Synapses, from: Shape, to: Shape, weight: &[f32]) -> std::result::Result<Fields, String> {
+    let w = &s.window;
+    let axis = |axis: usize, size: usize, out: usize| -> Option<(usize, usize, usize)> {
+        // (leading zeros, trailing zeros, padding)
+        let (k, d, p) = (w.kernel[axis] as isize, w.dilation[axis] as isize, w.pad[axis]);
+        (0..=k + size as isize).flat_map(|sum| (0..=sum).map(move |lead| (lead, sum - lead))).find_map(
+            |(lead, trail)| {
+                let (pad, taps) = (p + lead * d, k + lead + trail);
+                let span = size as isize + 2 * pad - d * (taps - 1) - 1;
+                let positions = (span >= 0).then(|| span as usize / w.stride[axis] + 1);
+                (pad >= 0 && positions == Some(out)).then_some((lead as usize, trail as usize, pad as usize))
+            },
+        )
+    };
+    let rows = axis(0, from.h, to.h).ok_or("its padding has no form in NIR")?;
+    let columns = axis(1, from.w, to.w).ok_or("its padding has no form in NIR")?;
+    let kernel = [w.kernel[0] + rows.0 + rows.1, w.kernel[1] + columns.0 + columns.1];
+    let mut padded = Vec::with_capacity(weight.len() / w.taps() * kernel[0] * kernel[1]);
+    for plane in weight.chunks_exact(w.taps()) {
+        for y in 0..kernel[0] {
+            for x in 0..kernel[1] {
+                let inside =
+                    (rows.0..rows.0 + w.kernel[0]).contains(&y) && (columns.0..columns.0 + w.kernel[1]).contains(&x);
+                padded.push(if inside { plane[(y - rows.0) * w.kernel[1] + x - columns.0] } else { 0.0 });
+            }
+        }
+    }
+    Ok(vec![
+        ("input_shape", Value::sizes(&[from.h, from.w])),
+        ("weight", Value::F32(vec![to.c, from.c / s.groups, kernel[0], kernel[1]], padded)),
+        ("stride", Value::sizes(&w.stride)),
+        ("padding", Value::sizes(&[rows.2, columns.2])),
+        ("dilation", Value::sizes(&w.dilation)),
+        ("groups", Value::Whole(s.groups as i64)),
+    ])
+}
+
+/// Type, parameters and metadata of a layer's neurons.
+fn neurons(net: &SpikingNetwork, node: &SpikingNode, layer: &Layer, spatial: bool) -> (&'static str, Fields, Fields) {
+    let shape = dims(node.shape, spatial);
+    let each = |of: &dyn Fn(usize) -> f32| {
+        let values = (0..node.shape.len()).map(|i| of(i / node.shape.area())).collect();
+        Value::F32(shape.clone(), values)
+    };
+    // Half a unit: see the head of this file.
+    let half = if net.model.strict { -0.5 } else { 0.5 };
+    let (initial, half): (Vec<f32>, Vec<f32>) = match &layer.state {
+        State::Integer { initial, .. } => {
+            let in_thresholds = |(v, unit): (&i32, &f64)| (f64::from(*v) * unit) as f32;
+            let half = layer.unit.iter().map(|unit| half * *unit as f32);
+            (initial.iter().zip(&layer.unit).map(in_thresholds).collect(), half.collect())
+        }
+        State::Real { initial, .. } => (initial.clone(), vec![0.0; node.shape.c]),
+    };
+    let to_zero = net.model.reset == Reset::Zero;
+    let mut fields = vec![("r", each(&|_| 1.0)), ("v_threshold", each(&|_| 1.0))];
+    if to_zero {
+        // only where it means something: readers before 1.0.5 do not know the field
+        fields.push(("v_reset", each(&|c| half[c])));
+    }
+    let mut metadata = vec![("v_initial", each(&|c| initial[c] + half[c]))];
+    if let State::Integer { threshold, initial, .. } = &layer.state {
+        metadata.push(("threshold", Value::integers(vec![threshold.len()], threshold)));
+        metadata.push(("initial", Value::integers(vec![initial.len()], initial)));
+    }
+    if !net.model.is_leaky() {
+        return ("IF", fields, metadata);
+    }
+    // decay = exp(-dt / tau) with dt = 1
+    let tau = -1.0 / net.model.decay.ln();
+    fields.push(("tau", each(&|_| tau)));
+    fields.push(("v_leak", each(&|_| 0.0)));
+    ("LIF", fields, metadata)
+}
