@@ -181,7 +181,7 @@ fn what_cannot_be_pruned_is_refused_by_name() {
     let mut mixed = network;
     let Op::Gather { index, .. } = &mut mixed.nodes[5].op else { panic!() };
     index.swap(0, 64);
-    refused(&mixed, "a=3", "layer a: cannot be pruned: it is mixed with other channels by turned");
+    refused(&mixed, "b=3", "layer b: cannot be pruned: it is mixed with other channels by turned");
     for (text, words) in [("neurons=0", "whole number"), ("0.5,neurons=9", "give one of them"), ("a=0", "neither")] {
         let items: Vec<String> = text.split(',').map(String::from).collect();
         assert!(Keep::parse(&items).err().unwrap().to_string().contains(words), "{text}");
