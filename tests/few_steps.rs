@@ -118,6 +118,12 @@ fn windows_keep_within_the_latency() {
     assert_eq!(all[2].0, [0, 1, 1, 0]);
     assert_eq!(all[3].0, [0, 1, 1, 1]);
     assert_eq!(all[6].0, [0, 8, 8, 8]);
+    for (settle, windows) in [("2,0", [0, 2, 0, 2]), ("3", [0, 3, 3, 3]), ("0,1,2,9", [0, 0, 1, 2])] {
+        let found = report(&demo(&out, &["--steps", "8", "--settle", settle, "--latency", "30"]));
+        let net = read(&out.join("weights.safetensors")).unwrap();
+        assert_eq!(net.nodes.iter().filter_map(|n| n.firing()).map(|l| l.settle).collect::<Vec<_>>(), windows);
+        assert_eq!(found["latency"], 8 + windows.iter().sum::<u32>());
+    }
     // One a layer is the default.
     let usual = report(&demo(&out, &["--steps", "8"]));
     assert_eq!(usual["test"]["spikes_per_image"].as_f64().unwrap(), all[3].1);
@@ -144,7 +150,9 @@ fn contradictions_are_refused() {
         ("--steps auto --agreement NaN", "not a fraction"),
         ("--steps auto --agreement 0.9 --latency 40", "--latency needs a number"),
         ("--latency 15", "latency: 15 is less than the 16 steps"),
-        ("--latency 18 --settle 1", "contradicts settle = 1"),
+        ("--latency 18 --settle 1", "contradicts settle = 1: the result comes after 19 steps"),
+        ("--latency 19 --settle 2,0", "contradicts settle = 2,0: the result comes after 20 steps"),
+        ("--settle 1,", "settle: `1,` is none of"),
         ("--settle x", "settle: `x` is none of"),
     ] {
         let flags: Vec<&str> = flags.split(' ').collect();

@@ -76,7 +76,7 @@ fn options(keep: &str) -> Options {
         steps: 16,
         schedule: Schedule::Streaming,
         response: Response::Measured,
-        settle: synfit::convert::Settle::Each(1),
+        settle: synfit::convert::Settle::Repeated(vec![1]),
         initial: Initial::Calibrated,
         targets: Targets::Linear,
         method: "descent".parse().unwrap(),

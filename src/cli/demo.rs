@@ -22,7 +22,7 @@ pub struct Args {
     #[arg(long, value_name = "FRACTION")]
     agreement: Option<f64>,
     /// As for convert
-    #[arg(long, value_name = "N|auto")]
+    #[arg(long, value_name = "N[,N..]|auto")]
     settle: Option<String>,
     /// As for convert
     #[arg(long, value_name = "L")]

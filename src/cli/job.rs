@@ -111,9 +111,10 @@ pub struct JobArgs {
     #[arg(long, value_name = "HOW", help_heading = "Fit")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub initial_potential: Option<String>,
-    /// Steps of input that a layer integrates before its first chance to fire, or auto: 1 where all layers run at once
-    /// and neurons neither leak nor rest, else 0. Latency grows by as much for each layer on the longest path [default: auto]
-    #[arg(long, value_name = "N|auto", help_heading = "Fit")]
+    /// Steps of input that a layer integrates before its first chance to fire; several with commas repeat from layer to layer
+    /// (2,0: every other one); auto: 1 where all layers run at once and neurons neither leak nor rest, else 0. Latency
+    /// grows by as much for each layer on the longest path [default: auto]
+    #[arg(long, value_name = "N[,N..]|auto", help_heading = "Fit")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub settle: Option<String>,
     /// Currents to fit: response (where a unit is silent or saturated, any current that keeps its neuron so) or linear

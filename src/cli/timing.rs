@@ -62,30 +62,33 @@ impl JobArgs {
         let levels = settling_levels(network).into_iter().max().unwrap_or(0);
         let Some(latency) = self.latency else {
             let usual = u32::from(schedule == Schedule::Streaming && plain && chip.settles());
-            return Ok(Timing { steps, schedule, settle: Settle::Each(each.unwrap_or(usual)) });
+            return Ok(Timing { steps, schedule, settle: Settle::Repeated(each.unwrap_or(vec![usual])) });
         };
         let wrong = |why: String| Err(Error::input("latency", why));
         let (t, waits) = (u64::from(steps), u64::from(levels));
         if schedule == Schedule::Layered {
             return match t * (1 + waits) {
                 least if least > latency => wrong(format!("{latency} is less than the {least} steps of layered")),
-                _ => Ok(Timing { steps, schedule, settle: Settle::Each(0) }),
+                _ => Ok(Timing { steps, schedule, settle: Settle::Repeated(vec![0]) }),
             };
         }
         if latency < t {
             return wrong(format!("{latency} is less than the {steps} steps of a train"));
         }
         match each {
-            Some(each) if t + waits * u64::from(each) > latency => wrong(format!(
-                "{latency} contradicts settle = {each}, whose result comes after {} steps: give one of the two",
-                t + waits * u64::from(each)
-            )),
-            Some(each) => Ok(Timing { steps, schedule, settle: Settle::Each(each) }),
-            None => Ok(Timing {
-                steps,
-                schedule,
-                settle: Settle::Within(if plain && chip.settles() { latency - t } else { 0 }),
-            }),
+            Some(each) => {
+                let result = t + each.iter().cycle().zip(0..waits).map(|(&each, _)| u64::from(each)).sum::<u64>();
+                if result > latency {
+                    return wrong(format!(
+                        "{latency} contradicts settle = {text}: the result comes after {result} steps"
+                    ));
+                }
+                Ok(Timing { steps, schedule, settle: Settle::Repeated(each) })
+            }
+            None => {
+                let waits = if plain && chip.settles() { latency - t } else { 0 };
+                Ok(Timing { steps, schedule, settle: Settle::Within(waits) })
+            }
         }
     }
 
@@ -125,21 +128,27 @@ pub fn check_steps(steps: u32) -> Result<()> {
     Err(Error::input("steps", format!("{steps} is outside {STEPS:?}")))
 }
 
-/// Steps that every layer waits before it may fire.
-fn settle(text: &str, schedule: Schedule, chip: &Chip) -> Result<u32> {
+/// Steps that layers wait before they may fire: a number, or several to repeat.
+fn settle(text: &str, schedule: Schedule, chip: &Chip) -> Result<Vec<u32>> {
     let plain = !chip.neuron.is_leaky() && chip.neuron.refractory == 0;
-    let steps: u32 = text.parse().map_err(|_| unknown("settle", text, "auto or a number of steps"))?;
-    if steps > 0 && schedule == Schedule::Layered {
-        return Err(Error::input("settle", "in the layered schedule every layer waits for all its input already"));
+    let wrong = |why: String| Err(Error::input("settle", why));
+    let each: Vec<u32> = text
+        .split(',')
+        .map(|steps| steps.trim().parse())
+        .collect::<std::result::Result<_, _>>()
+        .map_err(|_| unknown("settle", text, "auto, a number of steps, or several with commas"))?;
+    let most = each.iter().copied().max().unwrap_or(0);
+    if most > 0 && schedule == Schedule::Layered {
+        return wrong("in the layered schedule every layer waits for all its input already".to_string());
     }
-    if steps > 0 && chip.dynamics.settle == Some(false) {
-        return Err(Error::input("settle", format!("the neurons of {} cannot wait before they fire", chip.name)));
+    if most > 0 && chip.dynamics.settle == Some(false) {
+        return wrong(format!("the neurons of {} cannot wait before they fire", chip.name));
     }
-    if steps > 0 && !plain {
-        return Err(Error::input("settle", "is for neurons that neither leak nor rest after a spike"));
+    if most > 0 && !plain {
+        return wrong("is for neurons that neither leak nor rest after a spike".to_string());
     }
-    if steps >= *STEPS.end() {
-        return Err(Error::input("settle", format!("{steps} is outside 0..{}", STEPS.end())));
+    if most >= *STEPS.end() {
+        return wrong(format!("{most} is outside 0..{}", STEPS.end()));
     }
-    Ok(steps)
+    Ok(each)
 }

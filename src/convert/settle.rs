@@ -3,10 +3,11 @@
 use crate::network::{Activation, Network, Op};
 
 /// The settling windows of a conversion.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Settle {
-    /// So many steps for every layer that fires on uneven input.
-    Each(u32),
+    /// Steps of the layers that fire on uneven input, by their place on the path from the input, again from the first
+    /// after the last: one number for all, `2, 0` for every other one. Not empty.
+    Repeated(Vec<u32>),
     /// At most so many steps in all along the longest path: one each for as many layers, evenly spread over the path from
     /// the first on; as many as a train has for every layer where that is enough for all of them.
     Within(u64),
@@ -38,15 +39,15 @@ pub fn settling_levels(network: &Network) -> Vec<u32> {
 
 /// Per node, the steps that it waits, in a network that runs for `steps`. Layers of one level wait equally long, so that
 /// the longest path waits for the levels' sum.
-pub(super) fn windows(network: &Network, settle: Settle, steps: u32) -> Vec<u32> {
+pub(super) fn windows(network: &Network, settle: &Settle, steps: u32) -> Vec<u32> {
     let levels = settling_levels(network);
     let count = u64::from(levels.iter().copied().max().unwrap_or(0));
     let of_level = |level: u32| match (level, settle) {
         (0, _) => 0,
-        (_, Settle::Each(each)) => each,
-        (_, Settle::Within(budget)) if budget >= count * u64::from(steps) => steps,
+        (level, Settle::Repeated(these)) => these[(level as usize - 1) % these.len()],
+        (_, Settle::Within(budget)) if *budget >= count * u64::from(steps) => steps,
         (level, Settle::Within(budget)) => {
-            let among_first = |levels: u32| (u64::from(levels) * budget.min(count)).div_ceil(count);
+            let among_first = |levels: u32| (u64::from(levels) * count.min(*budget)).div_ceil(count);
             (among_first(level) - among_first(level - 1)) as u32
         }
     };

@@ -91,7 +91,7 @@ impl<'a> Walk<'a> {
             batches,
             forward: vec![None],
             runners: vec![None],
-            windows: settle::windows(network, options.settle, options.steps),
+            windows: settle::windows(network, &options.settle, options.steps),
             tapes: Tapes::new(scratch),
             ann: vec![None],
             spikes: vec![None],
