@@ -141,12 +141,12 @@ impl Layer {
     /// potentials to start from, one a channel.
     pub fn run(&self, images: usize, inputs: &[&Spikes], constant: Option<&[i32]>, initial: &[i32]) -> Spikes {
         let mut out = Spikes::silent(images, self.shape, self.steps);
-        let (width, each) = (self.shape.c.div_ceil(8), out.position_bytes());
+        let each = out.position_bytes();
         let image_bytes = Spikes::image_bytes(self.shape, self.steps);
         let initial = lanes(initial, self.chunks * self.wide, 0);
         out.bytes_mut().par_chunks_mut(image_bytes.max(1)).enumerate().for_each(|(image, out)| {
             out.par_chunks_mut(PIECE * each).enumerate().for_each(|(piece, out)| {
-                let mut spikes = Bits { out, each, width };
+                let mut spikes = Bits { out, each, steps: self.steps };
                 self.piece(
                     image,
                     piece * PIECE,
@@ -284,7 +284,7 @@ impl Block {
         Block { first, reads, bytes, shift: s.shift, table }
     }
 
-    /// Adds the currents of one output position and step to `drive`. `source`: the image's bytes from this step on.
+    /// Adds the currents of one output position to `drive`, one entry a step.
     #[inline(always)]
     fn gather<V: Simd, const K: usize, const N: usize>(
         &self,
@@ -292,32 +292,67 @@ impl Block {
         reads: &[(u32, u32)],
         table: &[Patterns<V, N>],
         source: &[u8],
-        each: usize,
-        drive: &mut [Lanes<i32>; K],
+        drive: &mut [[Lanes<i32>; K]],
     ) {
-        let mut sums = [simd.splat_u32s(0); N];
+        let steps = drive.len();
+        let mut step = 0;
+        // As many steps at a time as there are registers for their sums.
+        while step < steps {
+            let (left, drive) = (steps - step, &mut drive[step..]);
+            step += if N == 1 && left >= 8 {
+                self.gather_steps::<V, K, N, 8>(simd, reads, table, source, step, steps, drive)
+            } else if N <= 2 && left >= 4 {
+                self.gather_steps::<V, K, N, 4>(simd, reads, table, source, step, steps, drive)
+            } else if N <= 4 && left >= 2 {
+                self.gather_steps::<V, K, N, 2>(simd, reads, table, source, step, steps, drive)
+            } else {
+                self.gather_steps::<V, K, N, 1>(simd, reads, table, source, step, steps, drive)
+            };
+        }
+    }
+
+    /// `S` steps from `first` on; returns S.
+    #[inline(always)]
+    #[expect(clippy::too_many_arguments, reason = "the inner loop of a kernel")]
+    fn gather_steps<V: Simd, const K: usize, const N: usize, const S: usize>(
+        &self,
+        simd: V,
+        reads: &[(u32, u32)],
+        table: &[Patterns<V, N>],
+        source: &[u8],
+        first: usize,
+        steps: usize,
+        drive: &mut [[Lanes<i32>; K]],
+    ) -> usize {
+        let mut sums = [[simd.splat_u32s(0); N]; S];
         for &(position, tap) in reads {
-            let bytes = &source[position as usize * each..][..self.bytes];
+            let from = position as usize * self.bytes * steps + first;
             let patterns = &table[tap as usize * self.bytes..][..self.bytes];
-            for (byte, patterns) in bytes.iter().zip(patterns) {
-                let (low, high) = (&patterns[usize::from(byte & 15)], &patterns[16 + usize::from(byte >> 4)]);
-                for n in 0..N {
-                    sums[n] = simd.add_u32s(sums[n], low[n]);
-                }
-                for n in 0..N {
-                    sums[n] = simd.add_u32s(sums[n], high[n]);
+            for (byte, patterns) in patterns.iter().enumerate() {
+                let Some(spikes) = source[from + byte * steps..].first_chunk::<S>() else { return S };
+                for (sums, spikes) in sums.iter_mut().zip(spikes) {
+                    let (low, high) = (&patterns[usize::from(spikes & 15)], &patterns[16 + usize::from(spikes >> 4)]);
+                    for n in 0..N {
+                        sums[n] = simd.add_u32s(sums[n], low[n]);
+                    }
+                    for n in 0..N {
+                        sums[n] = simd.add_u32s(sums[n], high[n]);
+                    }
                 }
             }
         }
-        let sums: &[u32] = bytemuck::cast_slice(&sums);
-        for (drive, sums) in drive.iter_mut().zip(sums.as_chunks::<PAIRS>().0) {
-            for l in 0..PAIRS {
-                let both = sums[l] as i32;
-                let lower = both << 16 >> 16;
-                drive[l] += lower << self.shift;
-                drive[l + PAIRS] += (both.wrapping_sub(lower) >> 16) << self.shift;
+        for (drive, sums) in drive.iter_mut().zip(&sums) {
+            let sums: &[u32] = bytemuck::cast_slice(sums);
+            for (drive, sums) in drive.iter_mut().zip(sums.as_chunks::<PAIRS>().0) {
+                for l in 0..PAIRS {
+                    let both = sums[l] as i32;
+                    let lower = both << 16 >> 16;
+                    drive[l] += lower << self.shift;
+                    drive[l + PAIRS] += (both.wrapping_sub(lower) >> 16) << self.shift;
+                }
             }
         }
+        S
     }
 }
 
@@ -334,19 +369,20 @@ trait Sink {
 struct Bits<'a> {
     out: &'a mut [u8],
     each: usize,
-    width: usize,
+    steps: usize,
 }
 
 impl Sink for Bits<'_> {
     #[inline(always)]
     fn spikes(&mut self, _: usize, _: usize, step: usize, position: usize, channel: usize, fires: Lanes<i32>) {
-        let at = channel / 8;
-        let out = &mut self.out[position * self.each + step * self.width..][..self.width];
+        let out = &mut self.out[position * self.each..][..self.each];
         let fires = fires.map(|f| f as u8);
-        // A chunk's last vectors may have no channel at all.
-        for (out, eight) in out.get_mut(at..).unwrap_or(&mut []).iter_mut().zip(fires.as_chunks::<8>().0) {
-            // Byte i of the word is 0 or 1: the product gathers them in its highest byte, the first lowest.
-            *out = (u64::from_le_bytes(*eight).wrapping_mul(0x0102_0408_1020_4080) >> 56) as u8;
+        for (byte, eight) in fires.as_chunks::<8>().0.iter().enumerate() {
+            // A chunk's last vectors may have no channel at all.
+            if let Some(out) = out.get_mut((channel / 8 + byte) * self.steps + step) {
+                // Byte i of the word is 0 or 1: the product gathers them in its highest byte, the first lowest.
+                *out = (u64::from_le_bytes(*eight).wrapping_mul(0x0102_0408_1020_4080) >> 56) as u8;
+            }
         }
     }
 
@@ -415,6 +451,7 @@ impl Task<'_> {
         let tables = layer.blocks.iter().map(|b| V::as_simd_u32s(&b.table).0.as_chunks::<N>().0.as_chunks::<32>().0);
         let tables: Vec<&[Patterns<V, N>]> = tables.collect();
         let mut potentials = vec![[[0i32; WIDTH]; K]; self.initials.len()];
+        let mut drives = vec![[[0i32; WIDTH]; K]; layer.steps];
         for chunk in 0..layer.chunks {
             let channel = chunk * K * WIDTH;
             let [bias, threshold] = [&layer.bias, &layer.threshold].map(|p| p.as_chunks::<K>().0[chunk]);
@@ -432,24 +469,20 @@ impl Task<'_> {
                 for (v, initial) in potentials.iter_mut().zip(self.initials) {
                     *v = initial.as_chunks::<K>().0[chunk];
                 }
-                // The step whose input a chance to fire sees: `settle` steps come in before the first one.
-                let steps = layer.steps + layer.settle;
-                for step in 0..steps {
-                    let mut drive = [[0; WIDTH]; K];
-                    if step < layer.steps {
-                        drive = base;
-                        for ((block, table), source) in layer.blocks.iter().zip(&tables).zip(self.sources) {
-                            let reads = &block.reads[block.first[at] as usize..block.first[at + 1] as usize];
-                            let (from, each) = (&source[step * block.bytes..], layer.steps * block.bytes);
-                            block.gather::<V, K, N>(simd, reads, table, from, each, &mut drive);
-                        }
+                drives.fill(base);
+                for ((block, table), source) in layer.blocks.iter().zip(&tables).zip(self.sources) {
+                    let reads = &block.reads[block.first[at] as usize..block.first[at + 1] as usize];
+                    block.gather::<V, K, N>(simd, reads, table, source, &mut drives);
+                }
+                // `settle` steps of input come in before the first chance to fire; in as many at the end none does.
+                let (early, driven) = drives.split_at(layer.settle);
+                for drive in early {
+                    for v in &mut potentials {
+                        (0..K).for_each(|k| self.integrate(&mut v[k], &drive[k]));
                     }
-                    let Some(step) = step.checked_sub(layer.settle) else {
-                        for v in &mut potentials {
-                            (0..K).for_each(|k| self.integrate(&mut v[k], &drive[k]));
-                        }
-                        continue;
-                    };
+                }
+                for step in 0..layer.steps {
+                    let drive = driven.get(step).unwrap_or(&[[0; WIDTH]; K]);
                     for (trial, v) in potentials.iter_mut().enumerate() {
                         for k in 0..K {
                             let fires = self.fire(&mut v[k], &drive[k], &threshold[k]);

@@ -7,8 +7,8 @@ use super::simd::vectorized;
 use crate::error::{Error, Result};
 use crate::network::Shape;
 
-/// Bits of a batch: `[image][position][step][byte]`, channel c in bit c % 8 of byte c / 8; bits beyond the last channel
-/// are zero.
+/// Bits of a batch: `[image][position][byte][step]`, channel c in bit c % 8 of byte c / 8; bits beyond the last channel
+/// are zero. The steps of eight channels lie side by side, for `lookup` to take several at a time.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Spikes {
     images: usize,
@@ -63,7 +63,7 @@ impl Spikes {
                 let counts = &counts[(step * images + image) * shape.len()..][..shape.len()];
                 for (c, plane) in counts.chunks_exact(area).enumerate() {
                     for (position, &n) in plane.iter().enumerate() {
-                        bytes[position * each + step * shape.c.div_ceil(8) + c / 8] |= (n as u8) << (c % 8);
+                        bytes[position * each + c / 8 * steps + step] |= (n as u8) << (c % 8);
                     }
                 }
             }
@@ -108,8 +108,7 @@ impl Spikes {
             let (step, image) = (row / self.images, row % self.images);
             let bytes = &self.bytes[image * image_bytes..][..image_bytes];
             for (c, plane) in counts.chunks_exact_mut(area).enumerate() {
-                let at = step * shape.c.div_ceil(8) + c / 8;
-                let reads = bytes[at..].iter().step_by(each);
+                let reads = bytes[c / 8 * self.steps + step..].iter().step_by(each);
                 plane.iter_mut().zip(reads).for_each(|(n, byte)| *n = i32::from(byte >> (c % 8) & 1));
             }
         });
@@ -118,20 +117,18 @@ impl Spikes {
     /// Counts over all steps, `[image][shape]`.
     pub fn totals(&self, totals: &mut [f32]) {
         let (shape, area, each) = (self.shape, self.shape.area(), self.position_bytes());
-        let width = shape.c.div_ceil(8);
         let image_bytes = Self::image_bytes(shape, self.steps);
         totals.par_chunks_mut(shape.len().max(1)).enumerate().for_each(|(image, totals)| {
             let bytes = &self.bytes[image * image_bytes..][..image_bytes];
-            let mut sums = vec![[0u32; BESIDE]; 8 * width];
+            let mut sums = vec![[0u32; BESIDE]; 8 * shape.c.div_ceil(8)];
             // Some positions at a time: channel after channel their sums lie too far apart to be written one by one.
             for (block, bytes) in bytes.chunks(each * BESIDE).enumerate() {
                 sums.fill([0; BESIDE]);
                 for (position, bytes) in bytes.chunks_exact(each).enumerate() {
-                    // Eight sums in a word: no byte of it overflows within 255 steps.
-                    for steps in bytes.chunks(255 * width) {
-                        for (byte, sums) in sums.chunks_exact_mut(8).enumerate() {
-                            let words = steps[byte..].iter().step_by(width);
-                            let word = words.fold(0, |sum, &b| sum + SPREAD[usize::from(b)]);
+                    for (steps, sums) in bytes.chunks_exact(self.steps).zip(sums.chunks_exact_mut(8)) {
+                        // Eight sums in a word: no byte of it overflows within 255 steps.
+                        for steps in steps.chunks(255) {
+                            let word = steps.iter().fold(0, |sum, &b| sum + SPREAD[usize::from(b)]);
                             sums.iter_mut().zip(word.to_le_bytes()).for_each(|(s, n)| s[position] += u32::from(n));
                         }
                     }

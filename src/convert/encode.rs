@@ -9,6 +9,7 @@
 
 use rayon::prelude::*;
 
+use crate::compute::simd::{sum_pairs, vectorized};
 use crate::fit;
 use crate::network::Activation;
 use crate::neuron::Model;
@@ -155,21 +156,26 @@ fn threshold(layer: &Layer, z: &[f32], hi: f64, top: f64) -> Option<Ramp> {
     if layer.model.is_leaky() {
         return Some(Ramp::new(0.0, hi, hi)); // `leaky` chooses the rest
     }
-    let positive: Vec<f64> = z.iter().map(|&v| f64::from(v)).filter(|&v| v > 0.0).collect();
+    let positive: Vec<f32> = z.iter().copied().filter(|&v| v > 0.0).collect();
     let v0 = layer.model.initial_potential();
     let steps = f64::from(layer.steps);
     // A hard reset's high rates are coarse (1, 1/2, 1/3 ..): there it pays to stay low.
     let (least, count) = if layer.model == Model::IF { (0.25, 40) } else { (0.25 / layer.model.max_rate(), 80) };
     let candidates = (0..=count).map(|i| hi * least * 1.05f64.powi(i));
+    let (model, most) = (&layer.model, layer.model.max_rate());
     let error = |theta: f64| -> f64 {
-        positive
-            .iter()
-            .map(|&z| {
-                let current = layer.model.inverse(z.min(top) / theta);
-                let rate = f64::from(layer.model.count(current, v0, layer.steps)) / steps;
-                (theta * rate - z.min(top)).powi(2)
-            })
-            .sum()
+        let off = |z: f64, count: f64| (theta * count / steps - z).powi(2);
+        if model.rounds() {
+            // `inverse` of such a neuron is the rate itself.
+            return vectorized(|| {
+                sum_pairs(&positive, &positive, |z, _| {
+                    let z = z.min(top);
+                    off(z, model.count_soft((z / theta).min(most), v0, layer.steps))
+                })
+            });
+        }
+        let wanted = positive.iter().map(|&z| f64::from(z).min(top));
+        wanted.map(|z| off(z, f64::from(model.count(model.inverse(z / theta), v0, layer.steps)))).sum()
     };
     let theta =
         candidates.map(|theta| (theta, error(theta))).min_by(|a, b| a.1.total_cmp(&b.1)).map(|(theta, _)| theta)?;

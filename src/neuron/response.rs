@@ -12,17 +12,23 @@ impl Model {
     /// which has no closed form and is stepped.
     pub fn count(&self, current: f64, v0: f64, steps: u32) -> u32 {
         match (self.reset, self.is_leaky(), self.refractory) {
-            (Reset::Subtract, false, 0) => self.count_soft(current, v0, steps),
+            (Reset::Subtract, false, 0) => self.count_soft(current, v0, steps) as u32,
             (Reset::Subtract, ..) => self.count_stepped(current, v0, steps),
             (Reset::Zero, ..) => self.count_reset(current, v0, steps),
         }
     }
 
-    /// N = clip(floor(J T + v0), 0, k T), or ceil(..) - 1 where the comparison is strict.
-    fn count_soft(&self, current: f64, v0: f64, steps: u32) -> u32 {
+    /// Whether the count is that of a rounded straight line, `count_soft`.
+    pub(crate) fn rounds(&self) -> bool {
+        self.reset == Reset::Subtract && !self.is_leaky() && self.refractory == 0
+    }
+
+    /// N = clip(floor(J T + v0), 0, k T), or ceil(..) - 1 where the comparison is strict. For models that `rounds`.
+    #[inline(always)]
+    pub(crate) fn count_soft(&self, current: f64, v0: f64, steps: u32) -> f64 {
         let total = current * f64::from(steps) + v0;
         let n = if self.strict { total.ceil() - 1.0 } else { total.floor() };
-        n.clamp(0.0, f64::from(self.max_spikes) * f64::from(steps)) as u32
+        n.clamp(0.0, f64::from(self.max_spikes) * f64::from(steps))
     }
 
     /// N = 1 + floor((T - P0) / (P + r)), with P0 steps to the first spike and P from the reset to the next one.
