@@ -83,7 +83,7 @@ fn options(keep: &str) -> Options {
         keep: Keep::parse(&items).unwrap(),
         prune: Choose::Optimal,
         ridge: 1e-2,
-        population: 4,
+        population: synfit::convert::Populations { rectified: 1, curved: 4 },
         decides: false,
         batch_bytes: 16 << 20,
         seed: 0,

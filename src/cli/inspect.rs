@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::table;
 use crate::chip::rules::{Verdict, verdict};
 use crate::chip::{Chip, Demand, fit_rules};
-use crate::convert::neurons_per_unit;
+use crate::convert::{Populations, neurons_per_unit};
 use crate::error::{Error, Result};
 use crate::network::{self, Network, Op};
 
@@ -19,6 +19,9 @@ pub struct Args {
     /// A built-in chip or a chip file
     #[arg(long, value_name = "C", default_value = "generic8")]
     chip: String,
+    /// Neurons for a rectified unit
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    per_unit: usize,
     /// Neurons for a unit whose activation one neuron cannot follow
     #[arg(long, value_name = "P", default_value_t = 4)]
     population: usize,
@@ -60,7 +63,7 @@ struct Inspection {
 pub fn run(args: &Args) -> Result<()> {
     let network = network::read(&args.model)?;
     let chip = Chip::load(&args.chip)?;
-    let found = inspect(&network, &chip, args.population);
+    let found = inspect(&network, &chip, Populations { rectified: args.per_unit.max(1), curved: args.population });
     if args.json {
         let text = serde_json::to_string_pretty(&found).map_err(|e| Error::work("inspect", e.to_string()))?;
         println!("{text}");
@@ -140,7 +143,7 @@ fn layer_table(found: &Inspection) -> String {
     table::render(&header, &found.layers.iter().map(row).collect::<Vec<_>>(), 2)
 }
 
-fn inspect(network: &Network, chip: &Chip, population: usize) -> Inspection {
+fn inspect(network: &Network, chip: &Chip, population: Populations) -> Inspection {
     let demand = Demand::of(network, |activation| neurons_per_unit(activation, population));
     let line = |(i, node): (usize, &network::Node)| {
         let line = Line {

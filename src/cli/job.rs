@@ -9,7 +9,7 @@ use super::timing::{Steps, Timing};
 use crate::chip::{Chip, Grid, ScaleOwner};
 use crate::compare::Decision;
 use crate::compute::Choice;
-use crate::convert::{Choose, Images, Keep, Options};
+use crate::convert::{Choose, Images, Keep, Options, Populations};
 use crate::error::{Error, Result};
 use crate::network::{ChannelOrder, Dataset, Layout, Network, Preprocess};
 use crate::neuron::Model;
@@ -146,6 +146,10 @@ pub struct JobArgs {
     #[arg(long, value_name = "MU", help_heading = "Fit")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ridge: Option<f64>,
+    /// Neurons for a rectified unit: N share its range and count T steps as finely as one counts N T [default: 1]
+    #[arg(long, value_name = "N", help_heading = "Fit")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_unit: Option<usize>,
     /// Neurons for a unit whose activation one neuron cannot follow (sigmoid, tanh, ...) [default: 4]
     #[arg(long, value_name = "P", help_heading = "Fit")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -226,6 +230,7 @@ impl JobArgs {
             prune: self.prune.or(below.prune),
             prune_by: self.prune_by.or(below.prune_by),
             ridge: self.ridge.or(below.ridge),
+            per_unit: self.per_unit.or(below.per_unit),
             population: self.population.or(below.population),
             decision: self.decision.or(below.decision),
             device: self.device.or(below.device),
@@ -254,6 +259,7 @@ impl JobArgs {
             prune: text("optimal"),
             prune_by: text("cost"),
             ridge: Some(1e-2),
+            per_unit: Some(1),
             population: Some(4),
             device: text("auto"),
             seed: Some(0),
@@ -311,9 +317,14 @@ impl JobArgs {
         if !(ridge >= 0.0 && ridge.is_finite()) {
             return Err(Error::input("ridge", format!("{ridge} is not a number >= 0")));
         }
-        let population = *given("population", &self.population)?;
-        if !(2..=64).contains(&population) {
-            return Err(Error::input("population", format!("{population} is outside 2..=64")));
+        let population = Populations {
+            rectified: *given("per_unit", &self.per_unit)?,
+            curved: *given("population", &self.population)?,
+        };
+        for (key, least, number) in [("per_unit", 1, population.rectified), ("population", 2, population.curved)] {
+            if !(least..=64).contains(&number) {
+                return Err(Error::input(key, format!("{number} is outside {least}..=64")));
+            }
         }
         Ok(Options {
             chip,

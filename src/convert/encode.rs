@@ -14,6 +14,8 @@ use crate::fit;
 use crate::network::Activation;
 use crate::neuron::Model;
 
+use super::views::Populations;
+
 /// One neuron's part in a unit.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Ramp {
@@ -31,6 +33,18 @@ impl Ramp {
     /// A ramp of a neuron whose rate is its current.
     fn new(start: f64, width: f64, value: f64) -> Self {
         Self { start, width, value, slope: 1.0, rest: 0.0 }
+    }
+
+    /// `parts` neurons of highest rate `most` that share the range of one, one after the other.
+    fn split(self, parts: usize, most: f64) -> Vec<Self> {
+        let share = 1.0 / parts as f64;
+        let part = |i: usize| Self {
+            start: self.start + i as f64 * most * share * self.width,
+            width: share * self.width,
+            value: share * self.value,
+            ..self
+        };
+        (0..parts).map(part).collect()
     }
 
     /// Position on the ramp, 0 to 1 where it is inside.
@@ -66,8 +80,7 @@ pub struct Layer<'a> {
     pub samples: &'a [Vec<f32>],
     pub model: Model,
     pub steps: u32,
-    /// Neurons for a unit that one neuron cannot follow.
-    pub population: usize,
+    pub population: Populations,
 }
 
 /// Chooses thresholds and populations.
@@ -109,9 +122,12 @@ fn base(activation: Activation, ramps: &[Ramp]) -> f64 {
 fn unit(layer: &Layer, z: &[f32]) -> Option<Vec<Ramp>> {
     let (lo, hi) = range(z)?;
     match layer.activation {
-        Activation::Relu => Some(vec![threshold(layer, z, hi, f64::INFINITY)?]),
+        Activation::Relu => {
+            Some(threshold(layer, z, hi, f64::INFINITY)?.split(layer.population.rectified, layer.model.max_rate()))
+        }
         Activation::Clip { lo: 0.0, hi: top } if top > 0.0 => {
-            Some(vec![threshold(layer, z, hi.min(f64::from(top)), f64::from(top))?])
+            let ramp = threshold(layer, z, hi.min(f64::from(top)), f64::from(top))?;
+            Some(ramp.split(layer.population.rectified, layer.model.max_rate()))
         }
         Activation::HardSigmoid { alpha, beta } if alpha > 0.0 => {
             let (alpha, beta) = (f64::from(alpha), f64::from(beta));
@@ -131,7 +147,7 @@ fn unit(layer: &Layer, z: &[f32]) -> Option<Vec<Ramp>> {
                 | Activation::HardSigmoid { .. } => lo,
                 _ => 0.0f64.clamp(lo, hi),
             };
-            Some(interpolate(activation, lo, rest, hi, layer.population.max(2)))
+            Some(interpolate(activation, lo, rest, hi, layer.population.curved.max(2)))
         }
     }
 }
@@ -158,7 +174,9 @@ fn threshold(layer: &Layer, z: &[f32], hi: f64, top: f64) -> Option<Ramp> {
     }
     let positive: Vec<f32> = z.iter().copied().filter(|&v| v > 0.0).collect();
     let v0 = layer.model.initial_potential();
-    let steps = f64::from(layer.steps);
+    // Neurons that share the range count as one would with so many times the steps.
+    let levels = layer.steps * layer.population.rectified as u32;
+    let steps = f64::from(levels);
     // A hard reset's high rates are coarse (1, 1/2, 1/3 ..): there it pays to stay low.
     let (least, count) = if layer.model == Model::IF { (0.25, 40) } else { (0.25 / layer.model.max_rate(), 80) };
     let candidates = (0..=count).map(|i| hi * least * 1.05f64.powi(i));
@@ -170,12 +188,18 @@ fn threshold(layer: &Layer, z: &[f32], hi: f64, top: f64) -> Option<Ramp> {
             return vectorized(|| {
                 sum_pairs(&positive, &positive, |z, _| {
                     let z = z.min(top);
-                    off(z, model.count_soft((z / theta).min(most), v0, layer.steps))
+                    off(z, model.count_soft((z / theta).min(most), v0, levels))
                 })
             });
         }
-        let wanted = positive.iter().map(|&z| f64::from(z).min(top));
-        wanted.map(|z| off(z, f64::from(model.count(model.inverse(z / theta), v0, layer.steps)))).sum()
+        let parts = layer.population.rectified as u32;
+        let count = |z: f64| -> u32 {
+            let share = |i: u32| {
+                model.count(model.inverse(z / theta * f64::from(parts) - f64::from(i) * most), v0, layer.steps)
+            };
+            (0..parts).map(share).sum()
+        };
+        positive.iter().map(|&z| f64::from(z).min(top)).map(|z| off(z, f64::from(count(z)))).sum()
     };
     let theta =
         candidates.map(|theta| (theta, error(theta))).min_by(|a, b| a.1.total_cmp(&b.1)).map(|(theta, _)| theta)?;

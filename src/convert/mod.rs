@@ -41,7 +41,7 @@ pub use fingerprint::{Fingerprint, Hash};
 pub use prune::{Choose, Curve, Keep, Pruned, sweep};
 pub use restore::Finished;
 pub use settle::{Settle, settling_levels};
-pub use views::population as neurons_per_unit;
+pub use views::{Populations, population as neurons_per_unit};
 
 /// Where the presynaptic rates of a fit come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,7 +93,7 @@ pub struct Options {
     /// Ridge towards the trained weights, relative to the mean diagonal of H.
     pub ridge: f64,
     /// Neurons for a unit whose activation one neuron cannot follow.
-    pub population: usize,
+    pub population: Populations,
     /// The outputs are compared with each other (a decision), not read one by one.
     pub decides: bool,
     /// Bytes of activations and spikes that a batch may hold in memory.

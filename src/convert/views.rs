@@ -4,13 +4,22 @@ use crate::error::{Error, Result};
 use crate::network::{Activation, Node, Op, Shape};
 use crate::spiking::{Decode, SpikingNetwork, SpikingNode, SpikingOp};
 
-/// Neurons per unit for an activation, when a population has `population` neurons.
-pub fn population(activation: Activation, population: usize) -> u64 {
+/// Neurons that stand for a unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Populations {
+    /// Of a rectified unit, which one neuron can follow: several share its range, each counts its part with all steps.
+    pub rectified: usize,
+    /// Of a unit that one neuron cannot follow (sigmoid, tanh, ..).
+    pub curved: usize,
+}
+
+/// Neurons per unit for an activation.
+pub fn population(activation: Activation, of: Populations) -> u64 {
     match activation {
-        Activation::Relu | Activation::HardSigmoid { .. } => 1,
-        Activation::Clip { lo: 0.0, .. } => 1,
+        Activation::HardSigmoid { .. } => 1,
+        Activation::Relu | Activation::Clip { lo: 0.0, .. } => of.rectified as u64,
         Activation::Linear => 2,
-        _ => population.max(2) as u64,
+        _ => of.curved.max(2) as u64,
     }
 }
 
