@@ -1,4 +1,4 @@
-//! `synfit simulate DIR`: a converted network on images, compared with the original.
+//! `synfit simulate DIR`: a converted network on images, compared with the original; or a NIR graph by itself (`graph`).
 
 use std::path::PathBuf;
 
@@ -7,8 +7,8 @@ use ndarray_npy::write_npy;
 
 use super::job::{JobArgs, job_file};
 use super::progress::Progress;
-use super::table;
 use super::timing::check_steps;
+use super::{graph, table};
 use crate::compare::{Trial, compare};
 use crate::compute::Device;
 use crate::convert::{Watch, go_on};
@@ -19,32 +19,48 @@ use crate::{export, network};
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// A result folder of `synfit convert` or `synfit demo`
+    /// A result folder of `synfit convert` or `synfit demo`, or a NIR graph of synfit or another tool
+    #[arg(value_name = "DIR|GRAPH.nir")]
     dir: PathBuf,
     /// Images instead of the job's test images
     #[arg(long, value_name = "X")]
-    data: Option<String>,
+    pub(super) data: Option<String>,
     /// Labels of those images
     #[arg(long, value_name = "Y")]
-    labels: Option<String>,
+    pub(super) labels: Option<String>,
     /// Use N images
     #[arg(long, value_name = "N")]
-    images: Option<usize>,
+    pub(super) images: Option<usize>,
     /// Time steps instead of the job's
     #[arg(long, value_name = "T")]
-    steps: Option<u32>,
+    pub(super) steps: Option<u32>,
     /// auto, gpu, cpu, opengl or an index of `synfit devices`
     #[arg(long)]
-    device: Option<String>,
+    pub(super) device: Option<String>,
     /// Write the outputs, images x outputs, to a .npy file
     #[arg(long, value_name = "FILE.npy")]
-    outputs: Option<PathBuf>,
+    pub(super) outputs: Option<PathBuf>,
+    /// Seconds of a step, for another tool's graph with time constants
+    #[arg(long, value_name = "SECONDS")]
+    pub(super) dt: Option<f64>,
+    /// Another tool's graph: after a spike, potential (NIR's rule: v = v_reset) or subtract (v - threshold)
+    #[arg(long, value_name = "RULE")]
+    pub(super) reset: Option<String>,
+    /// Another tool's graph: the data are images x steps x inputs, a value for every step
+    #[arg(long)]
+    pub(super) trains: bool,
     /// Print JSON
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 pub fn run(args: &Args) -> Result<()> {
+    if args.dir.is_file() {
+        return graph::run(&args.dir, args);
+    }
+    if args.dt.is_some() || args.reset.is_some() || args.trains {
+        return Err(Error::input("--dt, --reset, --trains", "are for another tool's NIR graph"));
+    }
     let mut job = JobArgs::read(&job_file(&args.dir))?;
     if let Some(data) = &args.data {
         job.test = Some(data.clone());
