@@ -180,7 +180,7 @@ fn a_convolutional_network() {
     let mut sums = [0.0; 5];
     for image in 0..images {
         let mut v: Vec<Vec<f64>> = theta.iter().map(|t| vec![0.0; t.len()]).collect();
-        let mut counts = vec![0.0; 10];
+        let mut counts = [0.0; 10];
         for t in 0..steps {
             let mut fire = |layer: usize, x: &[f64]| -> Vec<f64> {
                 let one = |((v, x), theta): ((&mut f64, &f64), &f64)| {

@@ -8,7 +8,7 @@ use ndarray_npy::{ReadNpyError, ReadNpyExt, write_npy};
 use serde::Serialize;
 
 use super::progress::Progress;
-use super::simulate::Args;
+use super::simulate::{Args, fire_at_once};
 use super::table;
 use super::timing::check_steps;
 use crate::compare::Decision;
@@ -63,11 +63,17 @@ pub fn run(path: &Path, args: &Args) -> Result<()> {
             }
             let mut net = back::network(&file)?;
             net.steps = args.steps.unwrap_or(net.steps);
+            if args.at_once {
+                fire_at_once(&mut net)?;
+            }
             let data = images(source, net.nodes[0].shape, args)?;
             let dev = Device::open(args.device.as_deref().unwrap_or("auto").parse::<Choice>()?)?;
             (own(&dev, &net, &data, &progress)?, labels(&data, args)?, net.steps, net.latency())
         }
         false => {
+            if args.at_once {
+                return Err(file.wrong("synfit did not write it: its layers do not wait (--at-once)"));
+            }
             let subtract = match args.reset.as_deref() {
                 None | Some("potential") => false,
                 Some("subtract") => true,

@@ -13,8 +13,8 @@ use crate::compare::{Trial, compare};
 use crate::compute::Device;
 use crate::convert::{Watch, go_on};
 use crate::error::{Error, Result};
-use crate::spiking::SpikingNetwork;
 use crate::spiking::simulate::{Activity, Simulation};
+use crate::spiking::{Schedule, SpikingNetwork, SpikingOp};
 use crate::{export, network};
 
 #[derive(clap::Args)]
@@ -40,6 +40,9 @@ pub struct Args {
     /// Write the outputs, images x outputs, to a .npy file
     #[arg(long, value_name = "FILE.npy")]
     pub(super) outputs: Option<PathBuf>,
+    /// Let all layers fire at once instead of waiting (--settle), as a simulator does that reads no metadata of a NIR graph
+    #[arg(long)]
+    pub(super) at_once: bool,
     /// Seconds of a step, for another tool's graph with time constants
     #[arg(long, value_name = "SECONDS")]
     pub(super) dt: Option<f64>,
@@ -74,6 +77,9 @@ pub fn run(args: &Args) -> Result<()> {
     if let Some(steps) = args.steps {
         check_steps(steps)?;
         spiking.steps = steps;
+    }
+    if args.at_once {
+        fire_at_once(&mut spiking)?;
     }
     let (model, _) = job.need()?;
     let network = network::read(std::path::Path::new(model))?;
@@ -126,6 +132,19 @@ pub fn run(args: &Args) -> Result<()> {
         table::percent(record.agreement),
         record.relative_error
     );
+    Ok(())
+}
+
+/// No layer waits.
+pub(super) fn fire_at_once(net: &mut SpikingNetwork) -> Result<()> {
+    if net.schedule == Schedule::Layered {
+        return Err(Error::input("--at-once", "layers of a layered schedule cannot fire at once"));
+    }
+    for node in &mut net.nodes {
+        if let SpikingOp::Neurons(layer) = &mut node.op {
+            layer.settle = 0;
+        }
+    }
     Ok(())
 }
 

@@ -282,6 +282,10 @@ impl Numbers {
             let shift = self.codes.as_ref().map_or(0, |(_, shift)| *shift);
             let scale = layer.unit.iter().map(|u| u * f64::from(1u32 << shift)).collect();
             fields.push(("scale", Value::F64(vec![layer.unit.len()], scale)));
+            if !layer.types.is_empty() {
+                let types: Vec<i32> = layer.types.iter().map(|t| i32::from(*t)).collect();
+                fields.push(("axon_types", Value::integers(vec![types.len()], &types)));
+            }
             if let State::Integer { bias, .. } = &layer.state {
                 fields.push(("bias_codes", Value::integers(vec![bias.len()], bias)));
             }

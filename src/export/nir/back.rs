@@ -275,6 +275,10 @@ impl Back<'_> {
                     }
                 }
             };
+            if k == 0 && metadata.has("axon_types") {
+                let types = metadata.whole("axon_types")?.values;
+                layer.types = types.into_iter().map(|t| u8::try_from(t).unwrap_or(u8::MAX)).collect();
+            }
             if k == 0 {
                 self.biases(&mut layer, fields, &metadata, &weight)?;
             }
