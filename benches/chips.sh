@@ -7,7 +7,7 @@ data="${SYNFIT_DATA:?set SYNFIT_DATA to the folder of shared networks and data}"
 cargo build --release --quiet
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
-[ $# -gt 0 ] || set -- loihi1 loihi2 speck spinnaker1 brainscales2 akida1000 odin reckon rram analog
+[ $# -gt 0 ] || set -- loihi1 loihi2 speck spinnaker1 brainscales2 akida1000 odin reckon rram analog dynapse2 xylo-audio3 truenorth
 for chip in "$@"; do
     target/release/synfit chips "$chip" | awk '/^\[/ { kept = !/^\[(core|chip|layer|array|energy)\]/ } BEGIN { kept = 1 } kept' >"$out/$chip.toml"
     target/release/synfit convert --model "$data/networks/mnist_lenet_avgpool.onnx" \

@@ -73,7 +73,7 @@ struct Holds {
     agreement: f64,
 }
 
-const CHIPS: [Holds; 7] = [
+const CHIPS: [Holds; 9] = [
     // even values of -254..254, shift wexp 0..7, 17-bit thresholds, biases of 12 bits and sign
     Holds {
         name: "loihi1",
@@ -128,6 +128,26 @@ const CHIPS: [Holds; 7] = [
         threshold: i32::MAX,
         bias: i32::MAX,
         one_threshold: true,
+        agreement: 0.97,
+    },
+    // a synapse is on or off for each of four base currents of 1, 2, 4, 8 units, and of one of two types
+    Holds {
+        name: "dynapse2",
+        code: |q| q.abs() <= 15,
+        most_shift: 31,
+        threshold: i32::MAX,
+        bias: i32::MAX,
+        one_threshold: true,
+        agreement: 0.95,
+    },
+    // 16-bit state that leaks by 1 a step, up to 31 spikes a step
+    Holds {
+        name: "xylo-audio3",
+        code: |q| (-128..=127).contains(&q),
+        most_shift: 0,
+        threshold: 32_767,
+        bias: 32_767,
+        one_threshold: false,
         agreement: 0.97,
     },
     Holds {
@@ -217,6 +237,42 @@ fn a_source_neuron_has_one_sign() {
         }
     }
     assert!(free > 0, "the input's weights have both signs");
+}
+
+/// TrueNorth: an axon's type says which of a neuron's four 9-bit weights its spikes add; a synapse is on or off. 18-bit
+/// thresholds, leaks of 9 bits.
+#[test]
+fn four_weights_a_neuron_by_axon_type() {
+    let (report, out) = convert(folder().path(), "truenorth", &[]);
+    beats_rounding("truenorth", &report);
+    let agreement = report["test"]["agreement"].as_f64().unwrap();
+    assert!(agreement >= 0.95, "agreement {agreement}");
+    let net = read(&out);
+    assert_eq!(net.potential, (-524_287, 524_287));
+    let (mut off, mut seen) = (0, 0);
+    for (node, codes, bias, threshold) in layers(&net) {
+        let SpikingOp::Neurons(layer) = &node.op else { continue };
+        assert!(bias.iter().all(|b| b.abs() <= 255), "{}: {bias:?}", node.name);
+        assert!(threshold.iter().all(|t| (1..1 << 18).contains(t)), "{}: {threshold:?}", node.name);
+        let [(codes, 0)] = codes[..] else { panic!("{}: one source, no shift", node.name) };
+        let columns = layer.types.len();
+        assert_eq!(codes.len(), columns * node.shape.c);
+        assert!(layer.types.iter().all(|t| *t < 4), "{}", node.name);
+        let mut used: Vec<u8> = layer.types.clone();
+        used.sort_unstable();
+        used.dedup();
+        assert!(used.len() > 1, "{}: all axons of one type", node.name);
+        for row in codes.chunks(columns) {
+            let mut values = [None; 4];
+            for (q, kind) in row.iter().zip(&layer.types).filter(|(q, _)| **q != 0) {
+                assert!((-256..=255).contains(q));
+                assert_eq!(*values[usize::from(*kind)].get_or_insert(*q), *q, "{}: type {kind}", node.name);
+                seen += 1;
+            }
+            off += row.iter().filter(|q| **q == 0).count();
+        }
+    }
+    assert!(seen > 1000 && off > 1000, "{seen} synapses on, {off} off");
 }
 
 /// A range of real weights, in thresholds per spike.

@@ -107,15 +107,12 @@ fn kinds_reach_the_fit() {
     assert_eq!(ends("odin"), Some((0.0, 7.0, 1.0)));
     assert!(rules("odin").unwrap().sign_of_source);
     assert_eq!(rules("analog").unwrap().range, Some([-0.5, 0.5]));
-    for (name, field) in [
-        ("truenorth", "weights.palette"),
-        ("dynapse2", "weights.subset_sum"),
-        ("xylo-imu", "dynamics.leak"),
-        ("spinnaker2", "weights.grid"),
-    ] {
-        let said = rules(name).unwrap_err().to_string();
-        assert!(said.contains(name) && said.contains(field) && said.lines().count() == 1, "{said}");
-    }
+    // sums of currents of 1, 2, 4 and 8 units, of either sign; four whole values a neuron
+    assert_eq!(ends("dynapse2"), Some((-15.0, 15.0, 1.0)));
+    assert_eq!((ends("truenorth"), rules("truenorth").unwrap().types), (Some((-256.0, 255.0, 1.0)), Some(4)));
+    assert!(rules("xylo-imu").is_ok());
+    let said = rules("spinnaker2").unwrap_err().to_string();
+    assert!(said.contains("spinnaker2") && said.contains("weights.grid") && said.lines().count() == 1, "{said}");
     let mut chip = Chip::load("spinnaker2").unwrap();
     chip.replace_grid(Some("8".parse().unwrap()));
     assert!(fit_rules(&chip).is_ok());
@@ -134,6 +131,8 @@ fn a_printed_chip_is_a_file() {
         let own = Chip::load(path.to_str().unwrap()).unwrap();
         assert_eq!(own, Chip::load(name).unwrap());
     }
-    let text = String::from_utf8(synfit(&["chips", "truenorth"]).stdout).unwrap();
-    assert!(text.contains("source = ") && text.contains("# unverified: ") && text.contains("# converts: no"), "{text}");
+    let text = |name: &str| String::from_utf8(synfit(&["chips", name]).stdout).unwrap();
+    let (truenorth, spinnaker) = (text("truenorth"), text("spinnaker2"));
+    assert!(truenorth.contains("source = ") && truenorth.contains("# unverified: "), "{truenorth}");
+    assert!(truenorth.contains("# converts: yes") && spinnaker.contains("# converts: no"), "{spinnaker}");
 }

@@ -177,8 +177,9 @@ fn convert_refuses_what_inspect_refuses() {
     let (model, images) = (digits("digits_cnn.onnx"), digits("train_images.npy"));
     for (chip, words) in [
         ("odin", &["does not fit odin", "input axons"][..]),
-        ("truenorth", &["weights.palette"]),
-        ("xylo-audio3", &["dynamics.leak"]),
+        ("truenorth", &["does not fit truenorth", "input axons"]),
+        ("xylo-audio3", &["does not fit xylo-audio3", "64"]),
+        ("spinnaker2", &["weights.grid"]),
     ] {
         let inspect = Command::new(env!("CARGO_BIN_EXE_synfit"))
             .args(["inspect", &model, "--chip", chip, "--json"])

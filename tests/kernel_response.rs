@@ -22,6 +22,7 @@ fn model() -> impl Strategy<Value = Model> {
                 refractory: if several { 0 } else { refractory / 10 * (refractory % 10) },
                 max_spikes: if several { max_spikes } else { 1 },
                 strict,
+                dash: 0,
             }
         },
     )

@@ -6,7 +6,7 @@ use common::{assert_close, devices, integers, reals};
 use proptest::prelude::*;
 use synfit::compute::step::{self, StepSpec};
 use synfit::network::Shape;
-use synfit::neuron::step::{State, integer, integrate, integrate_real, real};
+use synfit::neuron::step::{State, integer, integrate, integrate_real, leak, real};
 use synfit::neuron::{Model, Reset};
 
 fn model() -> impl Strategy<Value = Model> {
@@ -16,6 +16,7 @@ fn model() -> impl Strategy<Value = Model> {
         refractory,
         max_spikes,
         strict,
+        dash: 0,
     })
 }
 
@@ -35,7 +36,8 @@ proptest! {
     #[test]
     fn integers_agree_bit_for_bit(m in model(), steps in 1..=20usize, constant in prop::bool::ANY, images in 1..=3usize,
                                   c in 1..=4usize, h in 1..=20usize, w in 1..=20usize, wild in prop::bool::ANY,
-                                  settle in 0..=23usize, seed in 0..1000u64) {
+                                  settle in 0..=23usize, dash in prop_oneof![Just(0), 1..=20u32], seed in 0..1000u64) {
+        let m = Model { dash, ..m };
         let mut s = StepSpec { settle, ..spec(m, steps, constant, images, Shape::new(c, h, w)) };
         // Wild: currents that overflow 32 bits, no bounds on the potential.
         let most = if wild { i32::MAX } else { 3000 };
@@ -54,7 +56,7 @@ proptest! {
                 if t < steps { current[i].saturating_add(bias[c]) } else { 0 }
             };
             for t in 0..settle.min(steps) {
-                state.v = integrate(s.floor, s.ceil, state.v, drive(t));
+                state.v = integrate(s.floor, s.ceil, leak(dash, state.v), drive(t));
             }
             for t in 0..steps {
                 let (_, c) = at(&s, t, n);
@@ -124,7 +126,7 @@ proptest! {
     #[test]
     fn readouts_accumulate(steps in 1..=30usize, constant in prop::bool::ANY, images in 1..=3usize, c in 1..=4usize,
                            h in 1..=12usize, seed in 0..1000u64) {
-        let m = Model { decay: 0.0, reset: Reset::Subtract, refractory: 0, max_spikes: 1, strict: false };
+        let m = Model { decay: 0.0, reset: Reset::Subtract, refractory: 0, max_spikes: 1, strict: false, dash: 0 };
         let s = spec(m, steps, constant, images, Shape::new(c, h, 3));
         let neurons = images * s.shape.len();
         let (x, b, v0) = (integers(seed, s.steps_in * neurons, -9999, 9999), integers(seed, c, -9, 9), integers(seed, c, 0, 9));

@@ -2,9 +2,11 @@
 
 mod common;
 
+use std::path::Path;
 use std::process::Command;
 
 use hdf5_pure::{File, Group};
+use ndarray::Array2;
 use serde_json::Value;
 use synfit::spiking::{SpikingOp, State, Weights};
 
@@ -93,13 +95,79 @@ fn the_graph_is_the_network() {
     assert_eq!(weights, net.synapses());
 }
 
-/// What NIR cannot say is not written half: the report says why.
+/// Runs `synfit simulate`; its outputs and its report.
+fn simulate(what: &Path, outputs: &Path, more: &[&str]) -> (Array2<f32>, Value) {
+    let run = Command::new(env!("CARGO_BIN_EXE_synfit"))
+        .args(["simulate", what.to_str().unwrap(), "--device", "cpu", "--json"])
+        .args(["--outputs", outputs.to_str().unwrap()])
+        .args(more)
+        .output()
+        .unwrap();
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    (ndarray_npy::read_npy(outputs).unwrap(), serde_json::from_slice(&run.stdout).unwrap())
+}
+
+/// A graph holds the whole network: waiting, reset, integers. Read back it fires the same spikes.
+#[test]
+fn read_back_it_is_the_same_network() {
+    let data = common::local("configs/digits/test_images.npy").display().to_string();
+    let cases: [(&str, &[&str], &str); 6] = [
+        ("generic8", &[], "integrate some steps"),
+        ("generic8", &["--settle", "3,0"], "integrate some steps"),
+        ("generic8", &["--schedule", "layered"], "each layer waits 8 steps"),
+        ("loihi1", &["--settle", "0"], ""),
+        ("float", &["--settle", "0"], ""),
+        ("lif8", &[], ""),
+    ];
+    for (chip, more, note) in cases {
+        let (folder, report) = convert(chip, more);
+        let out = folder.path().join("out");
+        let notes = report["notes"].to_string();
+        assert_eq!(notes.contains("does not read the metadata"), !note.is_empty(), "{chip}: {notes}");
+        assert!(notes.contains(note), "{chip}: {notes}");
+        let outputs = folder.path().join("outputs.npy");
+        let (whole, before) = simulate(&out, &outputs, &["--data", &data, "--images", "40"]);
+        let (back, after) = simulate(&out.join("network.nir"), &outputs, &["--data", &data, "--images", "40"]);
+        assert_eq!(whole, back, "{chip} {more:?}");
+        assert_eq!(after["latency"], report["latency"]);
+        if note.contains("integrate") {
+            // what a simulator makes of it that does not read how long layers wait is another network
+            let (once, after) =
+                simulate(&out.join("network.nir"), &outputs, &["--data", &data, "--images", "40", "--at-once"]);
+            assert!(once != back && after["latency"] == 8, "{chip}: {}", after["latency"]);
+        }
+        let spikes = |of: &Value| -> Vec<(String, f64)> {
+            let layers = of["layers"].as_array().unwrap().iter().filter(|l| l["neurons"] != 0);
+            layers.map(|l| (l["name"].as_str().unwrap().into(), l["spikes_per_image"].as_f64().unwrap())).collect()
+        };
+        assert_eq!(spikes(&before), spikes(&after), "{chip} {more:?}");
+        assert!(spikes(&after).iter().all(|s| s.1 > 0.0));
+    }
+}
+
+/// What NIR has no node for is said.
 #[test]
 fn no_graph_where_nir_has_no_words() {
-    for (more, word) in [(&["--settle", "1"][..], "--settle 0"), (&["--schedule", "layered"], "layered")] {
-        let (folder, report) = convert("generic8", more);
-        assert!(!folder.path().join("out/network.nir").exists());
-        let notes = report["notes"].to_string();
-        assert!(notes.contains("no network.nir") && notes.contains(word), "{notes}");
-    }
+    let digits = |file: &str| common::local(&format!("configs/digits/{file}")).display().to_string();
+    let Some(model) = common::data("networks/mnist_conv_maxpool.onnx") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let run = Command::new(env!("CARGO_BIN_EXE_synfit"))
+        .args(["convert", "--model", model.to_str().unwrap(), "--calibration", "uniform:0..1", "--images", "8"])
+        .args(["--steps", "4", "--device", "cpu", "--json", "--out", folder.path().join("out").to_str().unwrap()])
+        .output()
+        .unwrap();
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    assert!(!folder.path().join("out/network.nir").exists());
+    let report: Value = serde_json::from_slice(&run.stdout).unwrap();
+    assert!(
+        report["notes"].to_string().contains("no network.nir") && report["notes"].to_string().contains("max pooling")
+    );
+    // and a file that is no graph is refused in one line
+    let run = Command::new(env!("CARGO_BIN_EXE_synfit"))
+        .args(["simulate", &digits("test_images.npy"), "--data", &digits("test_images.npy")])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&run.stderr).into_owned();
+    assert_eq!((run.status.code(), said.lines().count()), (Some(2), 1), "{said}");
+    assert!(said.contains("test_images.npy") && said.contains("no NIR file"), "{said}");
 }

@@ -8,7 +8,7 @@ struct Params {
     steps: u32, steps_in: u32, settle: u32,
     neurons: u32, len: u32, area: u32,
     zero_reset: u32, refractory: u32, most_spikes: i32, strict: u32,
-    floor: i32, ceil: i32,
+    floor: i32, ceil: i32, dash: u32,
 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> current: array<i32>;
@@ -27,7 +27,14 @@ fn saturating_add(a: i32, b: i32) -> i32 {
     return sum;
 }
 
-fn integrate(v: i32, drive: i32) -> i32 {
+// The leak by shifts, by at least 1; none where dash is 0.
+fn leaked(v: i32) -> i32 {
+    let part = v >> p.dash;
+    return select(v - select(part, sign(v), part == 0), v, p.dash == 0u);
+}
+
+fn integrate(before: i32, drive: i32) -> i32 {
+    let v = leaked(before);
     return max(min(saturating_add(v, drive), p.ceil), p.floor);
 }
 

@@ -1,6 +1,6 @@
 //! What a conversion fits for a chip: its constraint kinds as the solver states them, or which of them it cannot yet.
 
-use super::weights::Owner;
+use super::weights::{ChosenBy, Owner};
 use super::{Chip, Grid, Leak, ScaleOwner, Shared, SignOwner, ThresholdOwner};
 use crate::error::{Error, Result};
 
@@ -10,6 +10,9 @@ pub struct FitRules {
     /// Of signed weights; magnitudes where the source owns the sign. None: real-valued.
     pub grid: Option<Grid>,
     pub range: Option<[f64; 2]>,
+    /// Every input has one of so many types, every neuron a level of the grid for each, and a weight is the one of its
+    /// input's type, or zero.
+    pub types: Option<usize>,
     /// All weights of one source neuron have one sign.
     pub sign_of_source: bool,
     /// Who owns the number of thresholds that a code is worth: a scale that its neurons do not own is still theirs where
@@ -28,17 +31,18 @@ pub fn fit_rules(chip: &Chip) -> Result<FitRules> {
     if chip.is_unknown("weights.grid") {
         return missing("what its weights can hold is unknown (weights.grid); say what to fit with --bits");
     }
-    if chip.dynamics.leak == Leak::Shift {
-        return missing("its neuron always leaks by a shift (dynamics.leak), which the simulation does not do yet");
+    if chip.dynamics.leak == Leak::Shift && chip.neuron.dash == 0 {
+        return missing("its neuron always leaks by a shift (dynamics.leak): neuron.dash must say by which");
     }
-    if weights.palette.is_some() {
+    if chip.neuron.dash > 0 && weights.signed_grid().is_none() {
+        return missing("its neuron leaks by shifts, which real weights (no weights.grid) have no integers for");
+    }
+    let types = weights.palette.filter(|p| p.chosen_by == ChosenBy::AxonType);
+    if weights.palette.is_some() && types.is_none() {
         return missing(
-            "values of a neuron's own, chosen by each input's type (weights.palette), cannot be converted to yet; see \
+            "values of a neuron's own, chosen by each weight (weights.palette), cannot be converted to yet; see \
              `synfit solve --palette`",
         );
-    }
-    if weights.subset_sum.is_some() {
-        return missing("weights that are sums of a core's currents (weights.subset_sum) cannot be converted to yet");
     }
     if weights.sign == SignOwner::Row {
         return missing("signs that belong to rows of synapses (weights.sign) cannot be converted to yet");
@@ -53,7 +57,11 @@ pub fn fit_rules(chip: &Chip) -> Result<FitRules> {
         Owner::Layer | Owner::Matrix | Owner::Core => ScaleOwner::Layer,
     };
     Ok(FitRules {
-        grid: weights.signed_grid(),
+        grid: match types {
+            Some(palette) => Some(Grid::Uniform { bits: palette.bits }),
+            None => weights.signed_grid(),
+        },
+        types: types.map(|p| p.values as usize),
         range: weights.range,
         sign_of_source: weights.sign == SignOwner::Source,
         owner,

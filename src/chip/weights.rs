@@ -173,7 +173,8 @@ impl WeightRules {
     }
 
     /// The levels of a weight with its sign: the grid, or the magnitudes of a grid on either side of zero where a synapse
-    /// type or a pair gives each weight its sign, or the differences of a pair of conductances.
+    /// type or a pair gives each weight its sign, or the differences of a pair of conductances, or sums of base currents
+    /// that are set to 1, 2, 4 ... units.
     pub fn signed_grid(&self) -> Option<Grid> {
         match (&self.grid, self.conductance, self.sign) {
             (Some(grid), _, SignOwner::SynapseType | SignOwner::Pair) => Some(grid.with_signs()),
@@ -183,7 +184,10 @@ impl WeightRules {
                 let top = f64::from(c.levels - 1);
                 Grid::from_levels((0..2 * c.levels - 1).map(|k| f64::from(k) - top).collect()).ok()
             }
-            (None, None, _) => None,
+            (None, None, sign) => self.subset_sum.map(|subset| {
+                let sums = Grid::Unsigned { bits: subset.currents };
+                if matches!(sign, SignOwner::SynapseType | SignOwner::Pair) { sums.with_signs() } else { sums }
+            }),
         }
     }
 }

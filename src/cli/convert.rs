@@ -167,6 +167,8 @@ pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])], keep: K
     export::safetensors::write(spiking, &folder.path().join("weights.safetensors"))?;
     if let Some(why) = export::nir::write(spiking, &folder.path().join("network.nir"))? {
         report.notes.push(format!("no network.nir: {why}"));
+    } else {
+        report.notes.extend(export::nir::unsaid(spiking));
     }
     let failed = |e: &dyn std::fmt::Display| Error::work("report", e.to_string());
     folder.write("report.json", &serde_json::to_string_pretty(&report).map_err(|e| failed(&e))?)?;

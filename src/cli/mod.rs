@@ -6,6 +6,7 @@ mod chips;
 mod convert;
 mod demo;
 mod devices;
+mod graph;
 mod inspect;
 mod job;
 mod kept;

@@ -1,4 +1,4 @@
-//! `synfit simulate DIR`: a converted network on images, compared with the original.
+//! `synfit simulate DIR`: a converted network on images, compared with the original; or a NIR graph by itself (`graph`).
 
 use std::path::PathBuf;
 
@@ -7,44 +7,63 @@ use ndarray_npy::write_npy;
 
 use super::job::{JobArgs, job_file};
 use super::progress::Progress;
-use super::table;
 use super::timing::check_steps;
+use super::{graph, table};
 use crate::compare::{Trial, compare};
 use crate::compute::Device;
 use crate::convert::{Watch, go_on};
 use crate::error::{Error, Result};
-use crate::spiking::SpikingNetwork;
 use crate::spiking::simulate::{Activity, Simulation};
+use crate::spiking::{Schedule, SpikingNetwork, SpikingOp};
 use crate::{export, network};
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// A result folder of `synfit convert` or `synfit demo`
+    /// A result folder of `synfit convert` or `synfit demo`, or a NIR graph of synfit or another tool
+    #[arg(value_name = "DIR|GRAPH.nir")]
     dir: PathBuf,
     /// Images instead of the job's test images
     #[arg(long, value_name = "X")]
-    data: Option<String>,
+    pub(super) data: Option<String>,
     /// Labels of those images
     #[arg(long, value_name = "Y")]
-    labels: Option<String>,
+    pub(super) labels: Option<String>,
     /// Use N images
     #[arg(long, value_name = "N")]
-    images: Option<usize>,
+    pub(super) images: Option<usize>,
     /// Time steps instead of the job's
     #[arg(long, value_name = "T")]
-    steps: Option<u32>,
+    pub(super) steps: Option<u32>,
     /// auto, gpu, cpu, opengl or an index of `synfit devices`
     #[arg(long)]
-    device: Option<String>,
+    pub(super) device: Option<String>,
     /// Write the outputs, images x outputs, to a .npy file
     #[arg(long, value_name = "FILE.npy")]
-    outputs: Option<PathBuf>,
+    pub(super) outputs: Option<PathBuf>,
+    /// Let all layers fire at once instead of waiting (--settle), as a simulator does that reads no metadata of a NIR graph
+    #[arg(long)]
+    pub(super) at_once: bool,
+    /// Seconds of a step, for another tool's graph with time constants
+    #[arg(long, value_name = "SECONDS")]
+    pub(super) dt: Option<f64>,
+    /// Another tool's graph: after a spike, potential (NIR's rule: v = v_reset) or subtract (v - threshold)
+    #[arg(long, value_name = "RULE")]
+    pub(super) reset: Option<String>,
+    /// Another tool's graph: the data are images x steps x inputs, a value for every step
+    #[arg(long)]
+    pub(super) trains: bool,
     /// Print JSON
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 pub fn run(args: &Args) -> Result<()> {
+    if args.dir.is_file() {
+        return graph::run(&args.dir, args);
+    }
+    if args.dt.is_some() || args.reset.is_some() || args.trains {
+        return Err(Error::input("--dt, --reset, --trains", "are for another tool's NIR graph"));
+    }
     let mut job = JobArgs::read(&job_file(&args.dir))?;
     if let Some(data) = &args.data {
         job.test = Some(data.clone());
@@ -58,6 +77,9 @@ pub fn run(args: &Args) -> Result<()> {
     if let Some(steps) = args.steps {
         check_steps(steps)?;
         spiking.steps = steps;
+    }
+    if args.at_once {
+        fire_at_once(&mut spiking)?;
     }
     let (model, _) = job.need()?;
     let network = network::read(std::path::Path::new(model))?;
@@ -110,6 +132,19 @@ pub fn run(args: &Args) -> Result<()> {
         table::percent(record.agreement),
         record.relative_error
     );
+    Ok(())
+}
+
+/// No layer waits.
+pub(super) fn fire_at_once(net: &mut SpikingNetwork) -> Result<()> {
+    if net.schedule == Schedule::Layered {
+        return Err(Error::input("--at-once", "layers of a layered schedule cannot fire at once"));
+    }
+    for node in &mut net.nodes {
+        if let SpikingOp::Neurons(layer) = &mut node.op {
+            layer.settle = 0;
+        }
+    }
     Ok(())
 }
 

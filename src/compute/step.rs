@@ -57,7 +57,7 @@ impl StepSpec {
         expect_len("simulation: potential", v_end, self.neurons())
     }
 
-    fn params(&self) -> [u32; 12] {
+    fn params(&self) -> [u32; 13] {
         [
             self.steps as u32,
             self.steps_in as u32,
@@ -71,6 +71,7 @@ impl StepSpec {
             self.model.strict as u32,
             self.floor as u32,
             self.ceil as u32,
+            self.model.dash,
         ]
     }
 }
@@ -109,7 +110,7 @@ pub fn integer(
     }
     let (model, floor, ceil) = (spec.model, spec.floor, spec.ceil);
     let drive = |j: i32, b: i32| j.saturating_add(b);
-    let wait = |v: i32, drive: i32| step::integrate(floor, ceil, v, drive);
+    let wait = |v: i32, drive: i32| step::integrate(floor, ceil, step::leak(model.dash, v), drive);
     let parameters = [bias.host()?, threshold.host()?, v0.host()?];
     let (current, trains, v_end) = (current.host()?, trains.host_mut()?, v_end.host_mut()?);
     if step::most_spikes(&model) == 1 && model.refractory == 0 {
@@ -135,6 +136,9 @@ pub fn real(
     trains: &mut Buffer<i32>,
     v_end: &mut Buffer<f32>,
 ) -> Result<()> {
+    if spec.model.dash != 0 {
+        return Err(Error::work("simulation", "the simulation in reals knows no leak by shifts"));
+    }
     spec.check(current, &[bias, threshold, v0], v_end)?;
     expect_len("simulation: spike trains", trains, spec.steps * spec.neurons())?;
     if let Some(gpu) = dev.gpu() {

@@ -30,7 +30,7 @@ impl Walk<'_> {
             let synapses =
                 self.synapses(task, rows, |row, column, shift| (w[row * n + column] * f64::from(1u32 << shift)) as f32);
             let synapses = synapses.into_iter().map(|(s, w)| with(s, Weights::Real(w))).collect();
-            return Ok(Layer { synapses, state, fires: task.fires, settle, unit: vec![1.0; rows] });
+            return Ok(Layer { synapses, state, fires: task.fires, settle, unit: vec![1.0; rows], types: vec![] });
         }
         let mut codes: Vec<i32> = solved.solutions.iter().flat_map(signed_codes).collect();
         let mut scale: Vec<f64> = solved.solutions.iter().flat_map(|s| s.scale.iter().copied()).collect();
@@ -61,7 +61,8 @@ impl Walk<'_> {
             .zip(&task.columns)
             .map(|((s, codes), c)| with(s, Weights::Codes { codes, shift: c.shift + units.fraction }))
             .collect();
-        Ok(Layer { synapses, state, fires: task.fires, settle, unit: units.unit })
+        let types = solved.solutions.iter().filter_map(|s| s.types.as_deref()).flatten().copied().collect();
+        Ok(Layer { synapses, state, fires: task.fires, settle, unit: units.unit, types })
     }
 
     /// What the chip allows the layer's integers.

@@ -19,6 +19,7 @@ const MOST_BIAS: f64 = 2.0;
 const NARROW: u32 = 16;
 /// Fits again with scales that leave room for the biases, which move a little each time.
 const TRIES: usize = 4;
+const MORE_ROOM: f64 = 1.1;
 
 /// Bounds of m rows whose columns' signs are 1 or -1 where given, else 0.
 fn signed_bounds(given: &[i8], m: usize) -> (Bounds, Bounds) {
@@ -44,10 +45,14 @@ impl Walk<'_> {
             return Ok(tried);
         }
         let mut least = vec![0.0f64; tried.bias.len()];
-        for _ in 0..TRIES {
+        // a search that ends elsewhere each time moves the biases more than one that rounds the same weights again
+        let (tries, room) = if self.rules.types.is_some() { (3 * TRIES, MORE_ROOM) } else { (TRIES, 1.0) };
+        for _ in 0..tries {
             let scale: Vec<f64> = tried.solutions.iter().flat_map(|s| s.scale.iter().copied()).collect();
             let now = quantize::least_scales(&tried.bias, task.fires, &limits);
-            least.iter_mut().zip(&now).for_each(|(all, now)| *all = all.max(*now));
+            for ((all, now), scale) in least.iter_mut().zip(&now).zip(&scale) {
+                *all = all.max(if now > scale { now * room } else { *now });
+            }
             let mut wanted: Vec<f64> = scale.iter().zip(&least).map(|(scale, least)| scale.max(*least)).collect();
             if limits.one_scale {
                 let most = wanted.iter().copied().fold(0.0, f64::max);
@@ -95,6 +100,7 @@ impl Walk<'_> {
     pub(super) fn spec(&self) -> Spec {
         Spec {
             grid: self.rules.grid.clone(),
+            types: self.rules.types,
             owner: self.rules.owner,
             scale_bits: SCALE_BITS,
             power_of_two: self.rules.power_of_two,
@@ -106,7 +112,10 @@ impl Walk<'_> {
 
     /// Whether nothing of what the chip asks for depends on the layer.
     pub(super) fn plain(&self) -> bool {
-        self.rules.range.is_none() && !self.rules.sign_of_source && self.rules.owner != ScaleOwner::Layer
+        self.rules.range.is_none()
+            && self.rules.types.is_none()
+            && !self.rules.sign_of_source
+            && self.rules.owner != ScaleOwner::Layer
     }
 
     /// For each group's problem.

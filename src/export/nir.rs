@@ -3,11 +3,17 @@
 //! Parameters are in thresholds, one for all neurons, which is what most simulators can read. What the chip stores is
 //! beside them as metadata: the codes as integers, their shift, the value of a code in thresholds, integer thresholds,
 //! biases and initial potentials; and what NIR has no field for: reset rule, initial potentials, time step (1), number of
-//! steps, the input's code and how outputs decode. The output is a current to be added up over the steps.
+//! steps, the input's code and how outputs decode, and when layers run: `schedule`, and of each layer `settle`, the steps
+//! of input that it integrates before its first chance to fire. A simulator that reads neither lets all layers fire at
+//! once. The output is a current to be added up over the steps. `back` reads it all again.
 //!
 //! NIR's neurons fire at v > threshold, some simulators at v >= threshold. The chip's potentials are whole numbers, so that
 //! an initial potential that is half a unit higher (lower for a chip that itself fires at v > threshold) makes both the
 //! same, and leaves room for the rounding of f32; `metadata/v_initial` and the reset potential hold it.
+
+pub mod back;
+pub mod file;
+pub mod play;
 
 use std::path::Path;
 
@@ -30,12 +36,6 @@ pub fn write(net: &SpikingNetwork, path: &Path) -> Result<Option<String>> {
 
 /// The graph, or what stands in its way.
 pub fn graph(net: &SpikingNetwork) -> std::result::Result<Graph, String> {
-    if net.schedule == Schedule::Layered {
-        return Err("layers that wait for each other (--schedule layered) have no form in NIR".into());
-    }
-    if net.nodes.iter().filter_map(SpikingNode::firing).any(|layer| layer.settle > 0) {
-        return Err("its layers wait for input before they fire, which NIR cannot say; convert with --settle 0".into());
-    }
     let mut builder = Builder { net, graph: Graph::default(), ends: Vec::new(), ranks: Vec::new() };
     builder.graph.metadata = network_metadata(net);
     for (index, node) in net.nodes.iter().enumerate() {
@@ -43,6 +43,23 @@ pub fn graph(net: &SpikingNetwork) -> std::result::Result<Graph, String> {
     }
     builder.output();
     Ok(builder.graph)
+}
+
+/// What a simulator that reads no metadata does otherwise than the network, if anything: a sentence for the report.
+pub fn unsaid(net: &SpikingNetwork) -> Option<String> {
+    let waits = match net.schedule {
+        Schedule::Layered => format!("each layer waits {} steps for all its input (metadata `schedule`)", net.steps),
+        Schedule::Streaming => {
+            let waiting = net.nodes.iter().filter_map(SpikingNode::firing).filter(|layer| layer.settle > 0).count();
+            (waiting > 0).then(|| {
+                format!("{waiting} layers integrate some steps of input before they may fire (metadata `settle`)")
+            })?
+        }
+    };
+    Some(format!(
+        "network.nir: {waits}; NIR has no field for it, and a simulator that does not read the metadata lets them fire at \
+         once: `synfit simulate` reads it, --settle 0 converts for those that do not"
+    ))
 }
 
 fn network_metadata(net: &SpikingNetwork) -> Fields {
@@ -53,8 +70,11 @@ fn network_metadata(net: &SpikingNetwork) -> Fields {
         ("chip", Value::Text(net.chip.clone())),
         ("dt", Value::Float(1.0)),
         ("steps", Value::Whole(net.steps.into())),
+        ("schedule", Value::Text(if net.schedule == Schedule::Layered { "layered" } else { "streaming" }.into())),
         ("reset", Value::Text(reset.into())),
+        ("strict", Value::Whole(net.model.strict.into())),
         ("max_spikes", Value::Whole(net.model.max_spikes.into())),
+        ("dash", Value::Whole(net.model.dash.into())),
         ("refractory", Value::Whole(net.model.refractory.into())),
         ("decay", Value::Float(net.model.decay.into())),
         ("potential", Value::I64(vec![2], vec![net.potential.0.into(), net.potential.1.into()])),
@@ -169,7 +189,8 @@ impl Builder<'_> {
             let weights = Numbers::of(s, layer);
             // the bias comes once, with the first source
             let bias = if k == 0 { biases(layer) } else { vec![0.0; node.shape.c] };
-            let metadata = weights.metadata(if k == 0 { Some(layer) } else { None });
+            let mut metadata = weights.metadata(if k == 0 { Some(layer) } else { None });
+            metadata.push(("name", Value::Text(node.name.clone())));
             if dense {
                 let sources = self.flat(s.source);
                 let inputs = net.nodes[s.source].shape.len();
@@ -186,6 +207,9 @@ impl Builder<'_> {
                 let (mut fields, sources) =
                     (convolution(s, from, node.shape, &weights.real)?, self.ends[s.source].clone());
                 fields.push(("bias", Value::F32(vec![node.shape.c], bias)));
+                // of the codes, whose kernel has no zeros around it
+                let pad = s.window.pad.map(|p| p as i64).to_vec();
+                metadata.push(("pad", Value::I64(vec![2], pad)));
                 self.push(&name, "Conv2d", fields, metadata, &sources);
             }
             ends.push(name);
@@ -258,6 +282,10 @@ impl Numbers {
             let shift = self.codes.as_ref().map_or(0, |(_, shift)| *shift);
             let scale = layer.unit.iter().map(|u| u * f64::from(1u32 << shift)).collect();
             fields.push(("scale", Value::F64(vec![layer.unit.len()], scale)));
+            if !layer.types.is_empty() {
+                let types: Vec<i32> = layer.types.iter().map(|t| i32::from(*t)).collect();
+                fields.push(("axon_types", Value::integers(vec![types.len()], &types)));
+            }
             if let State::Integer { bias, .. } = &layer.state {
                 fields.push(("bias_codes", Value::integers(vec![bias.len()], bias)));
             }
@@ -336,7 +364,11 @@ fn neurons(net: &SpikingNetwork, node: &SpikingNode, layer: &Layer, spatial: boo
         // only where it means something: readers before 1.0.5 do not know the field
         fields.push(("v_reset", each(&|c| half[c])));
     }
-    let mut metadata = vec![("v_initial", each(&|c| initial[c] + half[c]))];
+    let mut metadata = vec![
+        ("name", Value::Text(node.name.clone())),
+        ("v_initial", each(&|c| initial[c] + half[c])),
+        ("settle", Value::Whole(layer.settle.into())),
+    ];
     if let State::Integer { threshold, initial, .. } = &layer.state {
         metadata.push(("threshold", Value::integers(vec![threshold.len()], threshold)));
         metadata.push(("initial", Value::integers(vec![initial.len()], initial)));

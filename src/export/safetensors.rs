@@ -3,7 +3,7 @@
 //!
 //! For a layer named L: `L.weight.K` (its K-th source; int8, int16, int32 or float32, cout x cin/groups x kh x kw),
 //! `L.bias`, `L.threshold`, `L.initial` (int32, or float32 without a threshold), `L.unit` (float64: the value of one
-//! integer unit in thresholds). For every node N: `N.gain`, `N.base`, `N.origin` (how its rates decode).
+//! integer unit in thresholds), `L.types` (uint8, where axons have types: of the rows' columns). For every node N: `N.gain`, `N.base`, `N.origin` (how its rates decode).
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -228,6 +228,9 @@ fn push_layer(net: &SpikingNetwork, node: &SpikingNode, layer: &Layer, tensors: 
         synapses.push(SynapseStructure { source: s.source, window: s.window, groups: s.groups, shift });
     }
     tensors.push_flat(named("unit"), Dtype::F64, &layer.unit);
+    if !layer.types.is_empty() {
+        tensors.push_flat(named("types"), Dtype::U8, &layer.types);
+    }
     let integer = match &layer.state {
         State::Integer { bias, threshold, initial } => {
             tensors.push_flat(named("bias"), Dtype::I32, bias);
@@ -359,6 +362,8 @@ impl File<'_> {
                 initial: self.flat(&named("initial"), Dtype::F32)?,
             },
         };
-        Ok(Layer { synapses, state, fires, settle: 0, unit: self.flat(&named("unit"), Dtype::F64)? })
+        let types = named("types");
+        let types = if self.tensors.tensor(&types).is_ok() { self.flat(&types, Dtype::U8)? } else { Vec::new() };
+        Ok(Layer { synapses, state, fires, settle: 0, unit: self.flat(&named("unit"), Dtype::F64)?, types })
     }
 }

@@ -27,6 +27,7 @@ pub fn applies(spec: &Spec) -> bool {
     let methods = [Method::Auto, Method::Rtn, Method::Feedback, Method::Descent];
     matches!((&spec.lower, &spec.upper), (Bounds::None, Bounds::None))
         && spec.palette.is_none()
+        && spec.types.is_none()
         && spec.signs == Signs::Free
         && methods.contains(&spec.method)
 }
@@ -93,6 +94,7 @@ pub fn solve_dual(
         w: Vec::new(),
         codes: None,
         palette: None,
+        types: None,
         signs: None,
         scale: vec![1.0; m],
         free,

@@ -22,6 +22,7 @@ mod solve;
 mod spread;
 mod stepper;
 mod system;
+mod types;
 
 pub use crate::compute::solver::absolute::Measure;
 pub use absolute::{AbsoluteFit, Samples, solve_absolute};

@@ -19,7 +19,7 @@ use crate::compute::solver::{Steps, dense};
 use crate::error::{Error, Result};
 use start::Start;
 use values::Row;
-pub(super) use values::nearest as position;
+pub(super) use values::{nearest as position, row_values};
 
 /// Most values of a palette: a code is a byte at most.
 const MOST_VALUES: usize = 256;

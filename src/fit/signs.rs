@@ -142,6 +142,7 @@ impl Signed<'_> {
             sign_groups: None,
             grid: None,
             palette: None,
+            types: None,
             scale: None,
             power_of_two: false,
             ..self.spec.clone()

@@ -13,6 +13,7 @@ use super::signs::{self, Signs};
 use super::snap::is_power_of_two;
 use super::spread::Rest;
 use super::system::System;
+use super::types;
 use crate::chip::{Grid, ScaleOwner};
 use crate::compute::Device;
 use crate::compute::solver::kbest;
@@ -82,6 +83,9 @@ pub struct Spec {
     pub grid: Option<Grid>,
     /// Instead of a grid: every row has this many values of its own, which are part of the fit.
     pub palette: Option<usize>,
+    /// With a grid of integers: every input has one of so many types, part of the fit, every row one level for each type,
+    /// and a weight is its row's level for the input's type, or zero.
+    pub types: Option<usize>,
     pub owner: ScaleOwner,
     /// Who owns the signs; with `Input` the grid must be unsigned.
     pub signs: Signs,
@@ -111,6 +115,7 @@ impl Default for Spec {
             upper: Bounds::None,
             grid: None,
             palette: None,
+            types: None,
             owner: ScaleOwner::Channel,
             signs: Signs::Free,
             sign_groups: None,
@@ -163,6 +168,8 @@ pub struct Solution {
     pub codes: Option<Vec<i32>>,
     /// m x K, rising along a row: the rows' palettes.
     pub palette: Option<Vec<f64>>,
+    /// n: the inputs' types, if they have any.
+    pub types: Option<Vec<u8>>,
     /// n: 1 or -1 for each input, if inputs own the signs.
     pub signs: Option<Vec<i8>>,
     /// m: scale of each row; ones without a grid.
@@ -268,7 +275,7 @@ pub fn solve_with(
             Err(Error::input("lower", message))
         }
     };
-    let mut palette = None;
+    let (mut palette, mut typed) = (None, None);
     let (w, codes, scale, rtn, stored) = match (&spec.grid, spec.palette) {
         (None, Some(count)) => {
             let nearest = palette::nearest(&task, count);
@@ -285,6 +292,17 @@ pub fn solve_with(
                 Some((l, u)) => system.free.iter().zip(l.iter().zip(u)).map(|(w, (l, u))| w.max(*l).min(*u)).collect(),
             };
             (rest.spread(&fit), None, vec![1.0; m], system.objectives(&clipped), fit_objective.clone())
+        }
+        (Some(grid), _) if spec.types.is_some() => {
+            let count = spec.types.unwrap_or(1);
+            let nearest = types::nearest(&task, count)?;
+            let found = types::solve(&task, count, spec.method, cancelled)?;
+            let stored = held(&found.stored)?;
+            let mut all = vec![0; n];
+            system.live.iter().zip(&found.types).for_each(|(&i, t)| all[i] = *t);
+            typed = Some(all);
+            let (w, codes) = rest.store_live(grid, &found.stored);
+            (w, Some(codes), found.stored.scale, system.objectives(&values(&nearest.stored, system.n)), stored)
         }
         (Some(grid), _) => {
             let nearest = task.nearest();
@@ -321,6 +339,7 @@ pub fn solve_with(
         w,
         codes,
         palette,
+        types: typed,
         signs: None,
         scale,
         free,
@@ -382,6 +401,7 @@ fn check(problem: &Problem, spec: &Spec) -> Result<()> {
         grid.check()?;
     }
     palette::check(spec)?;
+    types::check(spec)?;
     if spec.grid.is_none() && spec.power_of_two {
         return Err(Error::input("scale-power-of-two", "without a grid there is no scale"));
     }

@@ -29,6 +29,15 @@ impl Rest<'_> {
         (w, codes)
     }
 
+    /// As `store`; dead inputs get zero.
+    pub fn store_live(&self, grid: &Grid, q: &Quantized) -> (Vec<f64>, Vec<i32>) {
+        let n = self.problem.n;
+        let levels = self.live(&q.levels, vec![0.0; n * self.problem.m]);
+        let codes = levels.iter().map(|v| grid.nearest(*v).0).collect();
+        let w = levels.iter().enumerate().map(|(at, level)| level * q.scale[at / n]).collect();
+        (w, codes)
+    }
+
     /// Stored weights and codes of all inputs, and the rows' palettes (m x K).
     pub fn store_palettes(&self, p: &Palettes) -> (Vec<f64>, Vec<i32>, Vec<f64>) {
         let (n, count) = (self.problem.n, p.levels.len() / self.problem.m);

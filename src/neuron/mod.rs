@@ -2,6 +2,7 @@
 //!
 //! Units: a rate is in spikes per time step, a current in thresholds per time step unless a docstring says otherwise.
 
+pub mod chips;
 pub mod continuous;
 mod response;
 pub mod step;
@@ -38,6 +39,10 @@ pub struct Model {
     /// Spike if v > theta instead of v >= theta.
     #[serde(default)]
     pub strict: bool,
+    /// Integers only: each step v <- v - (v >> dash) first, and by 1 towards 0 where that would change nothing; 0: no such
+    /// leak. From 15 on it is the least that there is.
+    #[serde(default)]
+    pub dash: u32,
 }
 
 fn one() -> u32 {
@@ -46,10 +51,11 @@ fn one() -> u32 {
 
 impl Model {
     /// Integrate-and-fire with soft reset, one spike a step: the default of most converters.
-    pub const IF: Model = Model { decay: 0.0, reset: Reset::Subtract, refractory: 0, max_spikes: 1, strict: false };
+    pub const IF: Model =
+        Model { decay: 0.0, reset: Reset::Subtract, refractory: 0, max_spikes: 1, strict: false, dash: 0 };
 
     /// Leaky integrate-and-fire with reset to zero; time constant of 20 steps.
-    pub const LIF: Model = Model { decay: 0.951_229_4, reset: Reset::Zero, refractory: 0, max_spikes: 1, strict: true };
+    pub const LIF: Model = Model { decay: 0.951_229_4, reset: Reset::Zero, strict: true, ..Model::IF };
 
     /// The models that `--neuron` knows by name.
     pub fn named(name: &str) -> Result<Model> {
@@ -73,6 +79,9 @@ impl Model {
         let wrong = |field: &str, why: &str| Err(Error::input(format!("neuron: {field}"), why));
         if !(0.0..1.0).contains(&self.decay) {
             return wrong("decay", "must lie in [0, 1)");
+        }
+        if self.dash > 31 || (self.dash > 0 && self.decay > 0.0) {
+            return wrong("dash", "must be at most 31, and there is no decay beside it");
         }
         if self.max_spikes == 0 {
             return wrong("max_spikes", "must be at least 1");

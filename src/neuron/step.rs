@@ -18,6 +18,16 @@ impl<T> State<T> {
     }
 }
 
+/// The potential after a leak by shifts (`Model::dash`): Xylo's.
+#[inline(always)]
+pub fn leak(dash: u32, v: i32) -> i32 {
+    if dash == 0 {
+        return v;
+    }
+    let part = v >> dash;
+    v - if part == 0 { v.signum() } else { part }
+}
+
 /// The potential after one step's drive, in integers: saturating, and clipped to the chip's bounds.
 #[inline(always)]
 pub fn integrate(floor: i32, ceil: i32, v: i32, drive: i32) -> i32 {
@@ -38,7 +48,7 @@ pub fn integer(model: &Model, floor: i32, ceil: i32, state: &mut State<i32>, dri
         return 0;
     }
     let theta = theta.max(1);
-    let v = integrate(floor, ceil, state.v, drive);
+    let v = integrate(floor, ceil, leak(model.dash, state.v), drive);
     // Thresholds passed: v / theta rounded down, or for v > theta the multiples of theta strictly below v.
     let passed = if model.strict { (v.max(1) - 1) / theta } else { v.max(0) / theta };
     let spikes = passed.min(most_spikes(model));
@@ -58,7 +68,7 @@ pub fn integer(model: &Model, floor: i32, ceil: i32, state: &mut State<i32>, dri
 #[inline(always)]
 pub fn integer_once(model: &Model, floor: i32, ceil: i32, state: &mut State<i32>, drive: i32, theta: i32) -> i32 {
     let theta = theta.max(1);
-    let v = integrate(floor, ceil, state.v, drive);
+    let v = integrate(floor, ceil, leak(model.dash, state.v), drive);
     let fires = v > theta - i32::from(!model.strict);
     let after = if model.reset == Reset::Zero { 0 } else { v.wrapping_sub(theta) };
     state.v = if fires { after } else { v };

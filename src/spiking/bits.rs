@@ -33,7 +33,7 @@ impl BitLayer {
     /// `lookup::Layer` refuses.
     pub fn new(dev: &Device, net: &SpikingNetwork, layer: &Layer, shape: Shape, model: Model) -> Result<Option<Self>> {
         let State::Integer { bias, threshold, initial } = &layer.state else { return Ok(None) };
-        if dev.is_gpu() || net.schedule == Schedule::Layered || !layer.fires {
+        if dev.is_gpu() || model.dash > 0 || net.schedule == Schedule::Layered || !layer.fires {
             return Ok(None);
         }
         let (mut constant, mut spiking, mut synapses) = (vec![], vec![], vec![]);

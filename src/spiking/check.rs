@@ -22,7 +22,7 @@ impl SpikingNetwork {
         if !STEPS.contains(&self.steps) {
             return wrong("steps", format!("{} is outside {STEPS:?}", self.steps));
         }
-        let plain = model.reset == Reset::Subtract && !model.is_leaky() && model.refractory == 0;
+        let plain = model.reset == Reset::Subtract && !model.is_leaky() && model.dash == 0 && model.refractory == 0;
         if self.schedule == Schedule::Layered && !plain {
             return wrong("schedule", "layered needs the integrate-and-fire neuron with soft reset");
         }
@@ -149,6 +149,8 @@ fn check_state(layer: &Layer, channels: usize) -> Checked {
     };
     let fits = layer.unit.len() == channels && lengths.iter().all(|&n| n == channels);
     ensure(fits, "its biases, thresholds or units do not fit its channels")?;
+    let columns: usize = layer.synapses.iter().map(|s| s.weight.len() / channels.max(1) * s.groups).sum();
+    ensure(layer.types.is_empty() || layer.types.len() == columns, "has not as many axon types as columns")?;
     let alike = layer.synapses.iter().all(|s| matches!(s.weight, Weights::Codes { .. }) == integer);
     ensure(alike, "has integer synapses with a real state, or the other way round")
 }

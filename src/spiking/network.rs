@@ -149,6 +149,9 @@ pub struct Layer {
     /// Steps of input that its neurons integrate before their first chance to fire (streaming only): input that comes
     /// unevenly has settled a little by then. All spikes of the layer are so much later.
     pub settle: u32,
+    /// Of the rows' columns, group after group: the types of the axons that they come in by, where a row has one level for
+    /// each type; else empty.
+    pub types: Vec<u8>,
     /// Per output channel: the real value of one integer unit, in thresholds (readout: ANN units); 1 when real.
     pub unit: Vec<f64>,
 }

@@ -88,7 +88,7 @@ impl Builder {
         let unit = vec![f64::from(self.recipe.steps); shape.c];
         let settle = if fires { self.rng.u32(0..=self.recipe.settle) } else { 0 };
         let peak = u64::from(self.recipe.model.max_spikes);
-        self.push(SpikingOp::Neurons(Layer { synapses, state, fires, settle, unit }), shape, peak, false)
+        self.push(SpikingOp::Neurons(Layer { synapses, state, fires, settle, unit, types: vec![] }), shape, peak, false)
     }
 
     /// A convolution: plain, grouped or depthwise.

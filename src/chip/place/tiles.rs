@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::{Placed, Placement, Unplaced};
 use crate::chip::demand::hits;
-use crate::chip::{Chip, CoreLimits, Demand, LayerNeed};
+use crate::chip::{Chip, ChosenBy, CoreLimits, Demand, LayerNeed};
 
 /// What a tile takes of its core.
 #[derive(Debug, Clone, Copy, Default)]
@@ -91,7 +91,8 @@ pub fn place(chip: &Chip, demand: &Demand<'_>) -> Placement {
             demand.lead_back(node, &mut reach);
             continue;
         };
-        let found = Plan { core, layer, reach: &reach[node] }.best();
+        let one_position = chip.weights.palette.is_some_and(|p| p.chosen_by == ChosenBy::AxonType);
+        let found = Plan { core, layer, reach: &reach[node], one_position }.best();
         match found {
             Ok(cut) => {
                 spread(layer, cut.tile, &mut reach);
@@ -194,6 +195,8 @@ struct Plan<'a> {
     layer: &'a LayerNeed,
     /// Cores that a spike of each position reaches.
     reach: &'a [u64],
+    /// A tile has one position: an axon is a tap then, and has the tap's type.
+    one_position: bool,
 }
 
 impl Plan<'_> {
@@ -202,8 +205,9 @@ impl Plan<'_> {
         let shape = self.layer.shape;
         let channels = self.channel_sizes();
         let mut best: Option<(usize, Tile)> = None;
-        for h in sizes(shape.h) {
-            for w in sizes(shape.w) {
+        let sides = |len: usize| if self.one_position { vec![1] } else { sizes(len) };
+        for h in sides(shape.h) {
+            for w in sides(shape.w) {
                 if best.is_some_and(|(least, _)| shape.h.div_ceil(h) * shape.w.div_ceil(w) > least) {
                     continue;
                 }

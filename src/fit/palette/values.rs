@@ -102,6 +102,33 @@ impl Row<'_> {
     }
 }
 
+/// The best `values` (K) of the codes that are used, for one row in units of its weights: P^T H P v = P^T b. `codes`: n,
+/// none for weights that are zero. Values that no weight has stay, and all where rounding spoils them.
+pub(in crate::fit) fn row_values(h: &[f64], b: &[f64], codes: &[Option<usize>], values: &mut [f64]) {
+    let n = b.len();
+    let mut used: Vec<usize> = codes.iter().flatten().copied().collect();
+    used.sort_unstable();
+    used.dedup();
+    let k = used.len();
+    let mut place = vec![0; values.len()];
+    used.iter().enumerate().for_each(|(at, code)| place[*code] = at);
+    let (mut a, mut c) = (vec![0.0; k * k], vec![0.0; k]);
+    for (i, code) in codes.iter().enumerate().filter_map(|(i, code)| code.map(|code| (i, place[code]))) {
+        c[code] += b[i];
+        for (other, v) in codes.iter().zip(&h[i * n..(i + 1) * n]) {
+            if let Some(other) = other {
+                a[code * k + place[*other]] += v;
+            }
+        }
+    }
+    let mut v = c;
+    let Some(factor) = Cholesky::new(a, k, faer::Par::Seq) else { return };
+    factor.solve(&mut v, 1, faer::Par::Seq);
+    if v.iter().all(|v| v.is_finite()) {
+        used.iter().zip(v).for_each(|(code, v)| values[*code] = v);
+    }
+}
+
 /// The position of the level nearest to `v`, which is one of them but for rounding.
 pub(in crate::fit) fn nearest(levels: &[f64], v: f64) -> usize {
     let above = levels.partition_point(|level| *level < v);
