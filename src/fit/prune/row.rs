@@ -363,7 +363,7 @@ mod tests {
                 let told = cost(step.input);
                 assert!((told - step.cost).abs() <= 1e-6 * told + 1e-10 * (all + told), "{told} {}", step.cost);
                 // and nothing else is cheaper: looked at now and then, each costs a refit
-                if kept.len() % 13 == 0 {
+                if kept.len().is_multiple_of(13) {
                     let least = kept.iter().map(|&k| cost(s.live[k])).fold(f64::INFINITY, f64::min);
                     assert!(told <= least * (1.0 + 1e-6), "{told} {least}");
                 }
