@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use serde_json::Value;
+use synfit::spiking::{SpikingNode, SpikingOp, Weights};
 
 fn synfit(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_synfit")).args(args).output().unwrap()
@@ -19,6 +20,14 @@ fn refused(args: &[&str], words: &str) {
     let out = synfit(args);
     let text = String::from_utf8(out.stderr).unwrap();
     assert!(out.status.code() == Some(2) && text.contains(words), "{args:?}: {text}");
+}
+
+/// The codes of a layer that reads one source.
+fn codes(node: &SpikingNode) -> Option<Vec<i32>> {
+    let SpikingOp::Neurons(layer) = &node.op else { return None };
+    let [synapses] = layer.synapses.as_slice() else { panic!("{} reads several sources", node.name) };
+    let Weights::Codes { codes, .. } = &synapses.weight else { panic!("{} has no codes", node.name) };
+    Some(codes.clone())
 }
 
 fn bytes(folder: &Path) -> Vec<u8> {
@@ -62,4 +71,118 @@ fn a_demo_is_made_smaller_and_swept() {
     refused(&["prune", &path("none"), "--keep", "0.5", "--out", &other], "job.toml");
     refused(&["convert", &job, "--keep", "0.5", "--prune-by", "luck", "--out", &other], "cost, magnitude, rate");
     refused(&["convert", &job, "--keep", "0.5", "--prune", "best", "--out", &other], "optimal, exact");
+}
+
+/// Single synapses: what the report says is what the folder holds, and the cost on a chip counts what is left.
+#[test]
+fn a_demo_loses_synapses() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (whole, job) = (path("whole"), path("whole/job.toml"));
+    let dense = json(&["demo", "--device", "cpu", "--out", &whole, "--json"]);
+    let stored = |name: &str| -> Vec<Vec<i32>> {
+        let net = synfit::export::safetensors::read(&folder.path().join(name).join("weights.safetensors")).unwrap();
+        net.nodes.iter().filter_map(codes).collect()
+    };
+    for (name, args) in [
+        ("sparse", &["--sparsity", "0.6,fc1=80%"][..]),
+        ("short", &["--fan-in", "20"]),
+        ("runs", &["--pattern", "2:4", "--chip", "digital"]),
+        ("by_magnitude", &["--sparsity", "0.6,fc1=80%", "--prune-by", "magnitude"]),
+        ("by_rate", &["--sparsity", "0.6,fc1=80%", "--prune-by", "rate"]),
+    ] {
+        let out = path(name);
+        let report = json(&[&["convert", &job, "--out", &out, "--json"], args].concat());
+        assert!(report["test"]["agreement"].as_f64().unwrap() > 0.85, "{args:?}: {}", report["test"]);
+        assert!(report["notes"].to_string().contains("synapses left"));
+        assert!(report["test"]["synops_per_image"].as_f64() < dense["test"]["synops_per_image"].as_f64());
+        for (layer, codes) in report["layers"].as_array().unwrap().iter().zip(stored(name)) {
+            let (sparse, inputs) = (&layer["sparse"], layer["inputs"].as_u64().unwrap() as usize);
+            let most = |row: &[i32]| row.iter().filter(|q| **q != 0).count();
+            let left: usize = codes.chunks(inputs).map(most).sum();
+            if sparse.is_null() {
+                assert!(name == "short" && inputs <= 20);
+                continue;
+            }
+            let [kept, of, fan_in] = ["kept", "of", "fan_in"].map(|k| sparse[k].as_u64().unwrap() as usize);
+            assert!(of == codes.len() && left <= kept && codes.chunks(inputs).all(|row| most(row) <= fan_in));
+            let share = if layer["kind"] == "dense" { 0.2 } else { 0.4 };
+            match name {
+                "short" => assert_eq!(fan_in, 20.min(inputs)),
+                "runs" => {
+                    let held = |row: &[i32]| row.chunks(4).all(|run| most(run) <= 2);
+                    assert!(codes.chunks(inputs).all(held));
+                }
+                _ => assert!((kept as f64 - share * of as f64).abs() <= 1.0, "{kept} of {of}"),
+            }
+        }
+    }
+    // chosen by exact cost the same number of synapses errs less
+    let error = |name: &str| {
+        let report: Value =
+            serde_json::from_slice(&std::fs::read(folder.path().join(name).join("report.json")).unwrap()).unwrap();
+        let layers = report["layers"].as_array().unwrap().clone();
+        layers.iter().map(|l| l["error"]["grid"].as_f64().unwrap()).collect::<Vec<_>>()
+    };
+    for other in ["by_magnitude", "by_rate"] {
+        assert!(
+            error("sparse").iter().zip(error(other)).all(|(a, b)| *a < b),
+            "{:?} {:?}",
+            error("sparse"),
+            error(other)
+        );
+    }
+    // the job is kept, and the independent check agrees with what is stored
+    let again = path("again");
+    json(&["convert", &path("sparse/job.toml"), "--out", &again, "--json"]);
+    assert!(bytes(path("sparse").as_ref()) == bytes(again.as_ref()));
+    assert!(synfit(&["check", &path("sparse"), "--rows", "2"]).status.success());
+
+    refused(&["convert", &job, "--sparsity", "1.0", "--out", &again], "`1.0` is not a share");
+    refused(&["convert", &job, "--sparsity", "nothing=0.5", "--out", &again], "no layer is called `nothing`");
+    refused(&["convert", &job, "--fan-in", "0", "--out", &again], "fan-in");
+    refused(&["convert", &job, "--pattern", "4:2", "--out", &again], "N:M");
+    refused(&["convert", &job, "--sparsity", "0.5", "--bits", "1", "--out", &again], "have no zero");
+}
+
+/// A chip's limit of a neuron's inputs is kept by pruning, said before the work and after it.
+#[test]
+fn a_chips_fan_in_is_kept_by_pruning() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let text = std::fs::read_to_string("configs/chips/digital.toml").unwrap();
+    let chip = |name: &str, limits: &str| {
+        let changed = text.replace("axons_in = 1024", limits);
+        assert_ne!(changed, text);
+        std::fs::write(path(name), changed).unwrap();
+        path(name)
+    };
+    let rows = chip("rows.toml", "axons_in = 1024\nfan_in = 30");
+    let together = chip("together.toml", "axons_in = 32\nfan_in = 40");
+    json(&["demo", "--device", "cpu", "--out", &path("whole"), "--json"]);
+    let (job, model) = (path("whole/job.toml"), "configs/digits/digits_cnn.onnx");
+    for (chip, most, same) in [(&rows, 30, false), (&together, 32, true)] {
+        let seen = json(&["inspect", model, "--chip", chip, "--json"]);
+        assert_eq!(seen["verdict"]["fits"], true, "{}", seen["verdict"]);
+        let told = seen["verdict"]["pruned"].to_string();
+        assert!(told.contains(&format!("{most} of the")) && told.contains("the same for all") == same, "{told}");
+        let out = path(&format!("on{most}"));
+        let report = json(&["convert", &job, "--chip", chip, "--out", &out, "--json"]);
+        assert!(report["test"]["agreement"].as_f64().unwrap() > 0.85, "{}", report["test"]);
+        assert!(report["notes"].to_string().contains(&format!("the chip takes {most} inputs a neuron")));
+        let net = synfit::export::safetensors::read(&Path::new(&out).join("weights.safetensors")).unwrap();
+        for node in &net.nodes {
+            let Some(codes) = codes(node) else { continue };
+            let inputs = codes.len() / node.shape.c;
+            let used = |i: usize| codes.chunks(inputs).any(|row| row[i] != 0);
+            let all = (0..inputs).filter(|&i| used(i)).count();
+            assert!(codes.chunks(inputs).all(|row| row.iter().filter(|q| **q != 0).count() <= most));
+            assert!(all <= if same { most } else { inputs }, "{}: {all}", node.name);
+        }
+        // a grid without a zero cannot
+        refused(
+            &["convert", &job, "--chip", chip, "--bits", "1", "--out", &out],
+            &format!("allows {}", if same { 40 } else { 30 }),
+        );
+    }
 }

@@ -82,6 +82,7 @@ fn options(keep: &str) -> Options {
         method: "descent".parse().unwrap(),
         keep: Keep::parse(&items).unwrap(),
         prune: Choose::Optimal,
+        sparse: Default::default(),
         ridge: 1e-2,
         population: synfit::convert::Populations { rectified: 1, curved: 4 },
         decides: false,

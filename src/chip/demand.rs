@@ -1,6 +1,7 @@
 //! What a network asks of a chip, before anything is fitted: neurons, fan-in and weights of each layer, and how far its
 //! spikes have to go.
 
+use super::Chip;
 use crate::network::{Activation, Network, Op, Shape, Window};
 
 /// One layer of neurons.
@@ -19,12 +20,29 @@ pub struct LayerNeed {
     pub groups: usize,
     /// Presynaptic inputs of one neuron.
     pub fan_in: u64,
+    /// Inputs that are left of those at most, where synapses are pruned.
+    pub most: Option<Most>,
+    /// Share of the synapses that are left of what `most` leaves, 0..=1.
+    pub density: f64,
     /// Stored weights, those of all positions of a convolution counted once.
     pub weights: u64,
     pub macs: u64,
 }
 
+/// Inputs that one neuron may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Most {
+    pub inputs: u64,
+    /// All neurons of one position have the same ones.
+    pub together: bool,
+}
+
 impl LayerNeed {
+    /// Inputs of one neuron that are left.
+    pub fn reads(&self) -> u64 {
+        self.most.map_or(self.fan_in, |most| most.inputs.min(self.fan_in))
+    }
+
     /// Neurons and readout units.
     pub fn units(&self) -> u64 {
         self.shape.len() as u64
@@ -78,6 +96,8 @@ impl<'a> Demand<'a> {
                 blocks: needs.collect(),
                 groups: blocks.first().map_or(1, |b| b.groups),
                 fan_in,
+                most: None,
+                density: 1.0,
                 weights: fan_in * node.shape.c as u64 * factor,
                 macs: blocks.iter().map(|b| b.weight.len() as u64 * node.shape.area() as u64).sum(),
             };
@@ -85,6 +105,15 @@ impl<'a> Demand<'a> {
             demand.layers.push(layer);
         }
         demand
+    }
+
+    /// As it is where neurons with more inputs than the chip allows are pruned.
+    pub fn within(&self, chip: &Chip) -> Demand<'a> {
+        let mut layers = self.layers.clone();
+        for layer in &mut layers {
+            layer.most = chip.most_inputs(layer.reads()).or(layer.most);
+        }
+        Demand { network: self.network, grown: self.grown.clone(), layers }
     }
 
     /// A node's shape with its spiking channels.

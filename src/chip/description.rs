@@ -6,7 +6,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::capacity::{self, ArrayLimits, ChipLimits, CoreLimits, Energy, LayerLimits};
+use super::capacity::{self, ArrayLimits, ChipLimits, CoreLimits, Energy, LayerLimits, Layout};
+use super::demand::Most;
 use super::file::{ChipFile, Origin};
 use super::weights::{WeightRules, Wrong};
 use super::{Grid, SignOwner};
@@ -194,6 +195,25 @@ impl Chip {
         for origin in self.origins.iter_mut().filter(|o| o.table == "weights") {
             origin.unknown.retain(|field| field != "grid");
         }
+    }
+
+    /// Whether a synapse can be left out: a grid without a zero stores one for every input.
+    pub fn can_leave_out(&self) -> bool {
+        self.weights.signed_grid().is_none_or(|grid| grid.has_zero())
+    }
+
+    /// What a neuron with `inputs` is to be pruned to: `core.fan_in`, and where a core's neurons share few input axons,
+    /// `core.axons_in` for all of them together. None if it fits, or if pruning cannot help.
+    pub fn most_inputs(&self, inputs: u64) -> Option<Most> {
+        let fan_in = self.core.fan_in.filter(|most| *most < inputs && self.can_leave_out())?;
+        let axons = self.core.axons_in.filter(|axons| *axons < inputs);
+        Some(Most { inputs: fan_in.min(axons.unwrap_or(fan_in)), together: axons.is_some() })
+    }
+
+    /// Whether it stores synapses one by one, so that those that are left out take no room.
+    pub fn stores_sparse(&self) -> bool {
+        let listed = self.core.memory.as_ref().is_none_or(|memory| !memory.index_bits.is_empty());
+        self.chip.layout == Layout::Neurons && listed
     }
 
     /// Lowest and highest potential in the neuron's integer units.

@@ -155,6 +155,14 @@ impl Grid {
         }
     }
 
+    /// Whether a synapse can be left out.
+    pub fn has_zero(&self) -> bool {
+        match (self, self.regular()) {
+            (Grid::Levels(list), _) => list.contains(&0.0),
+            (_, regular) => regular.is_some_and(|(low, high, _)| low <= 0.0 && high >= 0.0),
+        }
+    }
+
     /// The largest |level|.
     pub fn max_abs(&self) -> f64 {
         match (self, self.regular()) {

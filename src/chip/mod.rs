@@ -12,7 +12,7 @@ mod weights;
 
 pub use capacity::{ArrayLimits, ChipLimits, CoreLimits, Energy, LayerLimits, Layout, SynapseMemory};
 pub use convertible::{FitRules, fit_rules};
-pub use demand::{BlockNeed, Demand, LayerNeed};
+pub use demand::{BlockNeed, Demand, LayerNeed, Most};
 pub use description::{Chip, Dynamics, Leak, StateRules, ThresholdOwner};
 pub use file::Origin;
 pub use grid::{Grid, ScaleOwner};

@@ -89,7 +89,7 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 fn print_verdict(found: &Inspection) {
-    let Verdict { findings, placement, cores, unknown, .. } = &found.verdict;
+    let Verdict { findings, placement, cores, pruned, unknown, .. } = &found.verdict;
     let taken = match (placement.cores, cores) {
         (0, _) => String::new(),
         (n, Some(there)) => {
@@ -106,6 +106,7 @@ fn print_verdict(found: &Inspection) {
             others.iter().for_each(|f| println!("then: {}", f.message));
         }
     }
+    pruned.iter().for_each(|line| println!("pruned by convert: {line}"));
     if !unknown.is_empty() {
         println!("unknown, so not checked: {}", unknown.join(", "));
     }

@@ -9,7 +9,7 @@ use super::timing::{Steps, Timing};
 use crate::chip::{Chip, Grid, ScaleOwner};
 use crate::compare::Decision;
 use crate::compute::Choice;
-use crate::convert::{Choose, Images, Keep, Options, Populations};
+use crate::convert::{Choose, Images, Keep, Options, Populations, Sparsity};
 use crate::error::{Error, Result};
 use crate::network::{ChannelOrder, Dataset, Layout, Network, Preprocess};
 use crate::neuron::Model;
@@ -138,10 +138,25 @@ pub struct JobArgs {
     #[arg(long, value_name = "HOW", help_heading = "Size")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prune: Option<String>,
-    /// Remove nodes by another order, to compare with: magnitude (of synapses) or rate; cost is ours [default: cost]
+    /// Remove nodes and synapses by another order, to compare with: magnitude (of synapses) or rate (for synapses:
+    /// magnitude times the spread of the input); cost is ours [default: cost]
     #[arg(long, value_name = "WHAT", help_heading = "Size")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prune_by: Option<String>,
+    /// Remove this share of each layer's synapses and refit the rest: 0.8, 80%, or LAYER=0.8 (layers as for --keep);
+    /// several with commas [default: all synapses stay]
+    #[arg(long, value_name = "SHARES", value_delimiter = ',', help_heading = "Size")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sparsity: Option<Vec<String>>,
+    /// Leave each neuron at most so many inputs; a chip's own limit (core.fan_in) is kept without being asked for
+    /// [default: no limit but the chip's]
+    #[arg(long, value_name = "N", help_heading = "Size")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fan_in: Option<usize>,
+    /// Leave N of every M synapses of a row: 2:4 [default: no pattern]
+    #[arg(long, value_name = "N:M", help_heading = "Size")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pattern: Option<String>,
     /// Ridge towards the trained weights, relative to the mean square of an input [default: 1e-2]
     #[arg(long, value_name = "MU", help_heading = "Fit")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -229,6 +244,9 @@ impl JobArgs {
             keep: self.keep.or(below.keep),
             prune: self.prune.or(below.prune),
             prune_by: self.prune_by.or(below.prune_by),
+            sparsity: self.sparsity.or(below.sparsity),
+            fan_in: self.fan_in.or(below.fan_in),
+            pattern: self.pattern.or(below.pattern),
             ridge: self.ridge.or(below.ridge),
             per_unit: self.per_unit.or(below.per_unit),
             population: self.population.or(below.population),
@@ -341,6 +359,11 @@ impl JobArgs {
             method: given("method", &self.method)?.parse()?,
             keep: Keep::parse(self.keep.as_deref().unwrap_or_default())?,
             prune: self.choose()?,
+            sparse: Sparsity::parse(
+                self.sparsity.as_deref().unwrap_or_default(),
+                self.fan_in,
+                self.pattern.as_deref(),
+            )?,
             ridge,
             population,
             decides: self.decision(network)? != Decision::None,

@@ -29,9 +29,9 @@ impl Walk<'_> {
     pub(super) fn aware_targets(&mut self, task: &Task, rows: &Rows, code: &Code, mut sums: Sums) -> Result<Sums> {
         let model = self.spiking.model;
         let linear = code.ramps.iter().flatten().all(|r| r.width > 0.0 && r.slope == 1.0 && r.rest == 0.0);
-        // the first smaller layer, and all after it
+        // the first smaller or thinner layer, and all after it
         let first = self.plan.as_ref().and_then(|p| p.kept.keys().next());
-        let pruned = first.is_some_and(|&first| task.index >= first);
+        let pruned = first.is_some_and(|&first| task.index >= first) || task.thin.is_some() || self.thinned;
         let wanted = match self.options.targets {
             Targets::Auto => pruned,
             targets => targets == Targets::Response,

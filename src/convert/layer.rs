@@ -4,9 +4,11 @@
 use std::time::Instant;
 
 use super::encode::{self, Code, Ramp};
+use super::group::Group;
 use super::record::record;
 use super::residual::Baseline;
 use super::sampled::Sampled;
+use super::sparse::Thin;
 use super::trim::{Picked, Trim};
 use super::walk::{Walk, runner};
 use super::{LayerRecord, contrast};
@@ -70,6 +72,8 @@ pub(super) struct Task<'a> {
     /// Per block: spiking channels and taps of one row, rate of one total, and the power of two that its codes are
     /// shifted by.
     pub columns: Vec<Columns>,
+    /// Which synapses there are, if not all.
+    pub thin: Option<Thin>,
 }
 
 #[derive(Clone, Copy)]
@@ -83,6 +87,11 @@ pub(super) struct Columns {
 impl Task<'_> {
     pub(super) fn inputs(&self) -> usize {
         self.columns.iter().map(|c| c.channels * c.taps).sum()
+    }
+
+    /// m x n of group `g`: which synapses there are; none if all.
+    pub(super) fn mask(&self, g: usize) -> Option<Vec<bool>> {
+        self.thin.as_ref().map(|thin| thin.masks[g].clone())
     }
 
     /// Per column of a row: a code's current per total, relative to a code's current per rate of an unshifted block.
@@ -112,7 +121,7 @@ impl Walk<'_> {
         let groups = blocks.first().map_or(1, |b| b.groups);
         let contrast = (!fires && self.options.decides && groups == 1 && node.shape.c > 1).then_some(node.shape);
         let contrasted = contrast.map(|shape| contrast::blocks(blocks, shape.c));
-        let task = Task {
+        let mut task = Task {
             index,
             name: &node.name,
             shape: Shape { c: bias.len() + usize::from(contrast.is_some()), ..node.shape },
@@ -123,6 +132,7 @@ impl Walk<'_> {
             contrast,
             picked: trim.as_ref().and_then(|t| t.picked.as_ref()),
             columns: self.columns(blocks)?,
+            thin: None,
         };
         let _layer = tracing::info_span!("layer", name = task.name).entered();
         let by_samples = self.by_samples(&task);
@@ -148,6 +158,7 @@ impl Walk<'_> {
             Survey::Samples(sampled) => self.solve_samples(&task, &rows, sampled)?,
             Survey::Sums(sums) => {
                 let mut targets = self.targets(&task, &rows, code.as_ref(), sums)?;
+                task.thin = self.thinned(&task, &rows, &targets)?;
                 if let Some(code) = &code {
                     targets = self.aware_targets(&task, &rows, code, targets)?;
                 }
@@ -354,7 +365,9 @@ impl Walk<'_> {
 
     /// The layer without a grid: cout x n synapses in thresholds per total, and biases.
     pub(super) fn continuous(&self, task: &Task, rows: &Rows, sums: &Sums) -> Result<Continuous> {
-        let solved = self.solve(task, rows, sums, &vec![Spec::default(); task.groups], false)?;
+        let spec = |g: usize| Spec { mask: task.mask(g), ..Spec::default() };
+        let specs: Vec<Spec> = (0..task.groups).map(spec).collect();
+        let solved = self.solve(task, rows, sums, &specs, false)?;
         let scales = task.scales();
         let w = solved.solutions.iter().flat_map(|s| s.w.iter().zip(scales.iter().cycle()).map(|(w, s)| w * s));
         Ok(Continuous { w: w.collect(), bias: solved.bias })
@@ -367,33 +380,15 @@ impl Walk<'_> {
         let scales = task.scales();
         let prior = self.prior(task, rows, &scales);
         let solve = |g: usize| -> Result<(Solution, Vec<f64>, f64)> {
-            // Columns in the units of a shifted code: x -> x * scale.
-            let scaled = |v: &[f64]| -> Vec<f64> { v.iter().enumerate().map(|(i, v)| v * scales[i % n]).collect() };
-            let h: Vec<f64> = scaled(&sums.h[g * n * n..(g + 1) * n * n])
-                .chunks_exact(n)
-                .zip(&scales)
-                .flat_map(|(row, s)| row.iter().map(move |v| v * s))
-                .collect();
-            let b = scaled(&sums.b[g * m * n..(g + 1) * m * n]);
-            let x = scaled(&sums.x_sum[g * n..(g + 1) * n]);
-            let raw = fit::Sums {
-                h: &h,
-                b: &b,
-                x: &x,
-                t: &sums.z_sum[g * m..(g + 1) * m],
-                tt: &sums.zz[g * m..(g + 1) * m],
-                count: sums.count as f64,
-            };
-            let mut problem = Problem::from_sums(raw)?;
-            problem.prior = Some(prior[g * m * n..(g + 1) * m * n].to_vec());
-            problem.ridge = self.options.ridge;
+            let group = Group::new(task, sums, g, m);
+            let problem = group.problem(&prior[g * m * n..(g + 1) * m * n], self.options.ridge)?;
             let tt = problem.tt.as_ref().map_or(0.0, |tt| tt.iter().sum());
             let spec = &specs[g];
             let solution = fit::solve_with(self.dev, &problem, spec, &|| self.watch.cancelled())?;
             if told {
                 self.watch.solved(task.name, &problem, spec, &solution)?;
             }
-            let bias = Problem::bias(&solution.w, &raw);
+            let bias = Problem::bias(&solution.w, &group.sums());
             Ok((solution, bias, tt))
         };
         let mut all = Solved { solutions: vec![], bias: vec![], tt: 0.0, samples: sums.count };

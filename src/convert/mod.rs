@@ -8,6 +8,7 @@ mod contrast;
 mod encode;
 mod fingerprint;
 mod fire;
+mod group;
 mod initial;
 mod layer;
 mod prune;
@@ -19,6 +20,7 @@ mod room;
 mod sampled;
 mod settle;
 mod signs;
+mod sparse;
 mod store;
 mod tape;
 mod trim;
@@ -41,6 +43,7 @@ pub use fingerprint::{Fingerprint, Hash};
 pub use prune::{Choose, Curve, Keep, Pruned, sweep};
 pub use restore::Finished;
 pub use settle::{Settle, settling_levels};
+pub use sparse::{Sparsity, Thinned};
 pub use views::{Populations, population as neurons_per_unit};
 
 /// Where the presynaptic rates of a fit come from.
@@ -90,6 +93,8 @@ pub struct Options {
     /// Sizes of layers that are to be smaller than the trained ones.
     pub keep: Keep,
     pub prune: Choose,
+    /// Synapses that are to go, beside what the chip asks for.
+    pub sparse: Sparsity,
     /// Ridge towards the trained weights, relative to the mean diagonal of H.
     pub ridge: f64,
     /// Neurons for a unit whose activation one neuron cannot follow.
@@ -181,6 +186,9 @@ pub struct LayerRecord {
     /// What pruning left of the layer, where it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pruned: Option<Pruned>,
+    /// What is left of its synapses, where some went.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sparse: Option<Thinned>,
     pub status: String,
     pub iterations: usize,
     /// (objective - bound) / objective, of what is stored.
@@ -243,7 +251,7 @@ pub fn resume(
     watch: &dyn Watch,
     done: Vec<Finished>,
 ) -> Result<Conversion> {
-    check(images, options)?;
+    check(network, images, options)?;
     let plan = prune::plan(dev, network, images, options, watch)?;
     walk::Walk::new(dev, network, images, options, plan, scratch, watch)?.run(done)
 }
@@ -262,7 +270,7 @@ pub fn smaller(
     watch: &dyn Watch,
     mut stored: Vec<Finished>,
 ) -> Result<Conversion> {
-    check(images, options)?;
+    check(network, images, options)?;
     let plan = prune::plan(dev, network, images, options, watch)?;
     // whatever reads a smaller layer comes after it
     let smaller = |f: &Finished| {
@@ -274,14 +282,14 @@ pub fn smaller(
     walk::Walk::new(dev, network, images, options, plan, scratch, watch)?.run(stored)
 }
 
-fn check(images: &Images, options: &Options) -> Result<()> {
+fn check(network: &Network, images: &Images, options: &Options) -> Result<()> {
     if images.is_empty() {
         return Err(Error::input("calibration", "no images"));
     }
     if options.steps == 0 {
         return Err(Error::input("steps", "must be at least 1"));
     }
-    Ok(())
+    options.sparse.check(network, &options.chip)
 }
 
 /// Bits of the input's code on a chip with narrow thresholds: a layer's largest sums of codes times input are about four

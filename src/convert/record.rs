@@ -41,6 +41,7 @@ pub(super) fn record(task: &Task, solved: &Solved, node: &SpikingNode) -> LayerR
         gap: if error.grid > 0.0 { ((error.grid - error.bound) / error.grid).max(0.0) } else { 0.0 },
         damping: solved.solutions.iter().map(|s| s.damping).fold(0.0, f64::max),
         pruned: task.picked.map(|p| p.told),
+        sparse: task.thin.as_ref().map(|t| t.told),
         response_error: None,
         rate: None,
         dead: None,

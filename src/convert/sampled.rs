@@ -29,7 +29,12 @@ impl Walk<'_> {
     /// Whether the layer is fitted from its samples.
     pub(super) fn by_samples(&self, task: &Task) -> bool {
         let linear = !task.fires || !encode::inverts(&self.spiking.model);
-        linear && self.dense(task) && self.plain() && fit::dual_pays(&self.spec(), task.inputs(), self.images.len())
+        let all = self.pattern(task).is_all(task.inputs());
+        linear
+            && all
+            && self.dense(task)
+            && self.plain()
+            && fit::dual_pays(&self.spec(), task.inputs(), self.images.len())
     }
 
     /// As `survey`: the samples, and pre-activations per channel to choose thresholds by.

@@ -26,6 +26,8 @@ pub(super) struct Walk<'a> {
     pub signs: std::collections::HashMap<(usize, usize), i8>,
     /// What stays of the layers, if not all of it.
     pub plan: Option<Plan>,
+    /// Some layer so far lost synapses.
+    pub thinned: bool,
     pub watch: &'a dyn Watch,
     pub spiking: SpikingNetwork,
     pub batches: Vec<Range<usize>>,
@@ -86,6 +88,7 @@ impl<'a> Walk<'a> {
             rules,
             signs: std::collections::HashMap::new(),
             plan,
+            thinned: false,
             watch,
             spiking,
             batches,
@@ -121,6 +124,7 @@ impl<'a> Walk<'a> {
                     self.watch.finished(&self.spiking, &record)?;
                     layers.push(record);
                 }
+                self.thinned |= layers.last().is_some_and(|l| l.sparse.is_some());
             } else {
                 let view = views::view(&self.spiking, node)?;
                 self.spiking.nodes.push(view);

@@ -40,6 +40,7 @@ impl Walk<'_> {
         let m = task.shape.c * rows.population / task.groups;
         let limits = self.limits(task);
         let mut specs = self.specs(task, rows);
+        specs.iter_mut().enumerate().for_each(|(g, spec)| spec.mask = task.mask(g));
         let mut tried = self.solve(task, rows, targets, &specs, true)?;
         if self.rules.grid.is_none() {
             return Ok(tried);

@@ -90,6 +90,9 @@ pub fn solve_absolute(
     if spec.grid.is_some() && !(spec.lower.is_none() && spec.upper.is_none()) {
         return Err(Error::input("objective", "l1 and chebyshev know a grid or bounds, not both at once"));
     }
+    if spec.mask.is_some() {
+        return Err(Error::input("mask", "synapses can be left out with --objective l2 only"));
+    }
     if spec.signs != Signs::Free {
         return Err(Error::input("signs", "inputs own them with --objective l2 only"));
     }

@@ -8,7 +8,6 @@
 mod grid;
 
 use super::absolute::Samples;
-use super::bounds::Bounds;
 use super::signs::Signs;
 use super::solve::{Method, Objectives, Solution, Spec, Status, gaps};
 use crate::compute::Device;
@@ -25,7 +24,7 @@ const MANY: usize = 2048;
 /// Whether this form can do what `spec` asks for.
 pub fn applies(spec: &Spec) -> bool {
     let methods = [Method::Auto, Method::Rtn, Method::Feedback, Method::Descent];
-    matches!((&spec.lower, &spec.upper), (Bounds::None, Bounds::None))
+    !spec.is_boxed()
         && spec.palette.is_none()
         && spec.types.is_none()
         && spec.signs == Signs::Free
@@ -76,7 +75,7 @@ pub fn solve_dual(
 ) -> Result<Solution> {
     if !applies(spec) {
         let message =
-            "the form by samples has no bounds, palettes or signs by input, and only rtn, feedback and descent";
+            "the form by samples has no bounds, masks, palettes or signs by input, and only rtn, feedback and descent";
         return Err(Error::input("form", message));
     }
     let dual = Dual::new(samples, (prior, ridge), spec, cancelled)?;

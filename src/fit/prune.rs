@@ -7,6 +7,7 @@
 
 mod exact;
 mod greedy;
+mod row;
 mod size;
 mod state;
 mod swap;
@@ -24,7 +25,7 @@ use state::State;
 pub use exact::Proof;
 pub use greedy::Removal;
 pub use size::{Size, spread};
-pub use synapses::{Pattern, Sparse, sparsify};
+pub use synapses::{Pattern, Runs, Score, Sparse, sparsify};
 
 /// A layer problem that reads nodes.
 #[derive(Debug, Clone)]

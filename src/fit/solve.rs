@@ -79,6 +79,8 @@ const SHORT: usize = 32;
 pub struct Spec {
     pub lower: Bounds,
     pub upper: Bounds,
+    /// m x n: synapses that there are; the others are zero, whatever the bounds.
+    pub mask: Option<Vec<bool>>,
     /// `None`: continuous weights, unless there is a palette.
     pub grid: Option<Grid>,
     /// Instead of a grid: every row has this many values of its own, which are part of the fit.
@@ -113,6 +115,7 @@ impl Default for Spec {
         Self {
             lower: Bounds::None,
             upper: Bounds::None,
+            mask: None,
             grid: None,
             palette: None,
             types: None,
@@ -128,6 +131,44 @@ impl Default for Spec {
             max_iterations: 5000,
             nodes: 50_000_000,
         }
+    }
+}
+
+impl Spec {
+    /// Whether any synapse has a bound.
+    pub fn is_boxed(&self) -> bool {
+        !(self.lower.is_none() && self.upper.is_none() && self.mask.is_none())
+    }
+
+    fn is_gone(&self, o: usize, i: usize, n: usize) -> bool {
+        self.mask.as_ref().is_some_and(|mask| !mask[o * n + i])
+    }
+
+    /// The lower bound of synapse (o, i) among `n` inputs: zero where there is none, minus infinity where it is free.
+    pub fn lower_at(&self, o: usize, i: usize, n: usize) -> f64 {
+        if self.is_gone(o, i, n) { 0.0 } else { self.lower.at(o, i, n, f64::NEG_INFINITY) }
+    }
+
+    /// The upper bound, likewise.
+    pub fn upper_at(&self, o: usize, i: usize, n: usize) -> f64 {
+        if self.is_gone(o, i, n) { 0.0 } else { self.upper.at(o, i, n, f64::INFINITY) }
+    }
+
+    /// # Errors
+    /// `Input`: a mask of the wrong length, or with synapses gone that the grid cannot store as zero.
+    fn check_mask(&self, m: usize, n: usize) -> Result<()> {
+        let Some(mask) = &self.mask else { return Ok(()) };
+        if mask.len() != m * n {
+            return Err(Error::input("mask", format!("holds {} values where {} are needed", mask.len(), m * n)));
+        }
+        let gone = mask.contains(&false);
+        if gone && self.grid.as_ref().is_some_and(|grid| !grid.has_zero()) {
+            return Err(Error::input("mask", "the grid has no zero: no synapse can be left out"));
+        }
+        if gone && self.palette.is_some() {
+            return Err(Error::input("mask", "not with palettes: their values need not hold a zero"));
+        }
+        Ok(())
     }
 }
 
@@ -214,7 +255,7 @@ pub fn solve(dev: &Device, problem: &Problem, spec: &Spec) -> Result<Solution> {
 /// Solves a layer problem; `cancelled` is asked now and then, from any thread.
 ///
 /// # Errors
-/// `Input`: bounds that do not fit the problem or cross, a bad grid, a method that does not suit, a box that holds no
+/// `Input`: bounds or a mask that do not fit the problem, bounds that cross, a bad grid, a method that does not suit, a box that holds no
 /// level, an h that is no Gram matrix. `Work`: a malformed problem. `Interrupted`: cancelled.
 pub fn solve_with(
     dev: &Device,
@@ -228,9 +269,9 @@ pub fn solve_with(
     }
     let system = System::on(dev, problem)?;
     let (n, m) = (problem.n, problem.m);
-    let boxed = !(spec.lower.is_none() && spec.upper.is_none());
-    let lower = |o: usize, i: usize| spec.lower.at(o, i, n, f64::NEG_INFINITY);
-    let upper = |o: usize, i: usize| spec.upper.at(o, i, n, f64::INFINITY);
+    let boxed = spec.is_boxed();
+    let lower = |o: usize, i: usize| spec.lower_at(o, i, n);
+    let upper = |o: usize, i: usize| spec.upper_at(o, i, n);
     let bounds = boxed.then(|| (system.gather(lower), system.gather(upper)));
     let bounds = bounds.as_ref().map(|(l, u)| (l.as_slice(), u.as_slice()));
     // An unsigned grid bounds the weights too, whatever its scale.
@@ -396,6 +437,7 @@ fn check(problem: &Problem, spec: &Spec) -> Result<()> {
         return Err(Error::work("layer problem", format!("{} inputs and {} outputs", problem.n, problem.m)));
     }
     Bounds::check(&spec.lower, &spec.upper, problem.m, problem.n)?;
+    spec.check_mask(problem.m, problem.n)?;
     signs::check(problem, spec)?;
     if let Some(grid) = &spec.grid {
         grid.check()?;

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::compare::{Point, TestRecord};
 use crate::compute::{Device, DeviceInfo};
-use crate::convert::LayerRecord;
+use crate::convert::{LayerRecord, Thinned};
 use crate::error::{Error, Result};
 use crate::spiking::Schedule;
 
@@ -93,6 +93,7 @@ pub fn notes(layers: &[LayerRecord], seen: bool) -> Vec<String> {
     if !pruned.is_empty() {
         notes.push(format!("nodes left: {}", pruned.join("; ")));
     }
+    notes.extend(thinned(layers));
     let short: Vec<&LayerRecord> = layers.iter().filter(|l| l.samples < l.inputs as u64).collect();
     if let Some(worst) = short.iter().max_by(|a, b| {
         let ratio = |l: &LayerRecord| l.inputs as f64 / l.samples as f64;
@@ -109,6 +110,30 @@ pub fn notes(layers: &[LayerRecord], seen: bool) -> Vec<String> {
         ));
     }
     notes
+}
+
+/// What is left of the synapses, and where a chip's limit asked for that.
+fn thinned(layers: &[LayerRecord]) -> Vec<String> {
+    let all: Vec<_> = layers.iter().filter_map(|l| Some((l, l.sparse?))).collect();
+    if all.is_empty() {
+        return vec![];
+    }
+    let share = |kept: usize, of: usize| format!("{:.1} %", 100.0 * kept as f64 / of.max(1) as f64);
+    let one = |(l, s): &(&LayerRecord, Thinned)| {
+        let chip = s.limit.map_or_else(String::new, |limit| {
+            format!(" (the chip takes {limit} inputs a neuron, it has {})", l.inputs) //
+        });
+        let most = s.fan_in;
+        format!(
+            "{} of {} with up to {most} of {} inputs{chip}, cost {:.1e}",
+            share(s.kept, s.of),
+            l.name,
+            l.inputs,
+            s.cost
+        )
+    };
+    let (kept, of) = all.iter().fold((0, 0), |sum, (_, s)| (sum.0 + s.kept, sum.1 + s.of));
+    vec![format!("synapses left: {}: {}", share(kept, of), all.iter().map(one).collect::<Vec<_>>().join("; "))]
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -1,6 +1,6 @@
 //! What a simulation did: spikes, and the synapses that they drove. A spike that reaches a layer through sums,
 //! concatenations and rearrangements drives the layer's synapses itself: pooling costs nothing, and a pooled spike is one
-//! spike, whatever its weight in the sum. Past a maximum it is the winner's spikes that count.
+//! spike, whatever its weight in the sum. A synapse whose weight is zero does nothing, and is none. Past a maximum it is the winner's spikes that count.
 
 use crate::network::Window;
 
@@ -41,27 +41,39 @@ pub(super) fn fan_out(net: &SpikingNetwork) -> Vec<Vec<FanOut>> {
     all
 }
 
-/// For each element of the source of `s`: its synapses.
+/// For each element of the source of `s`: its synapses. A weight of zero is none.
 fn driven(net: &SpikingNetwork, node: &SpikingNode, s: &Synapses) -> Vec<u32> {
-    let from = net.nodes[s.source].shape;
-    let hits = |axis: usize, size: usize, out: usize| {
-        let mut hits = vec![0u32; size];
-        reads(&s.window, axis, size, out).for_each(|(_, at)| hits[at] += 1);
+    let (from, taps) = (net.nodes[s.source].shape, s.window.taps());
+    // per tap: output positions that read each input position through it
+    let hits = |axis: usize, size: usize, out: usize| -> Vec<Vec<u32>> {
+        let mut hits = vec![vec![0u32; size]; s.window.kernel[axis]];
+        reads(&s.window, axis, size, out).for_each(|(tap, _, at)| hits[tap][at] += 1);
         hits
     };
     let (rows, columns) = (hits(0, from.h, node.shape.h), hits(1, from.w, node.shape.w));
-    let channels = (node.shape.c / s.groups) as u32;
-    let plane: Vec<u32> = rows.iter().flat_map(|r| columns.iter().map(move |c| r * c * channels)).collect();
-    plane.repeat(from.c)
+    let (channels, outputs) = (from.c / s.groups, node.shape.c / s.groups);
+    let width = channels * taps;
+    let mut synapses = vec![0; from.len()];
+    for (c, plane) in synapses.chunks_mut(from.area()).enumerate() {
+        let first = c / channels * outputs * width + c % channels * taps;
+        for tap in 0..taps {
+            let each = (0..outputs).filter(|o| s.weight.is_there(first + o * width + tap)).count() as u32;
+            let (row, column) = (&rows[tap / s.window.kernel[1]], &columns[tap % s.window.kernel[1]]);
+            for (line, r) in plane.chunks_mut(from.w).zip(row) {
+                line.iter_mut().zip(column).for_each(|(n, c)| *n += r * c * each);
+            }
+        }
+    }
+    synapses
 }
 
-/// Output positions and the input positions that their taps read, along one axis.
-fn reads(w: &Window, axis: usize, size: usize, out: usize) -> impl Iterator<Item = (usize, usize)> {
+/// Taps, output positions and the input positions that they read, along one axis.
+fn reads(w: &Window, axis: usize, size: usize, out: usize) -> impl Iterator<Item = (usize, usize, usize)> {
     let (kernel, stride, dilation, pad) = (w.kernel[axis], w.stride[axis], w.dilation[axis], w.pad[axis]);
     (0..out).flat_map(move |o| {
         (0..kernel).filter_map(move |k| {
             let at = (o * stride + k * dilation) as isize - pad;
-            (0..size as isize).contains(&at).then_some((o, at as usize))
+            (0..size as isize).contains(&at).then_some((k, o, at as usize))
         })
     })
 }
@@ -77,11 +89,11 @@ fn lead_back(net: &SpikingNetwork, node: usize, target: usize, synapses: Vec<u32
         SpikingOp::Neurons(_) | SpikingOp::MaxPool { .. } => all[node].push(FanOut { target, synapses }),
         SpikingOp::SumPool { source, window, .. } => {
             let from = net.nodes[*source].shape;
-            let columns: Vec<(usize, usize)> = reads(window, 1, from.w, shape.w).collect();
+            let columns: Vec<_> = reads(window, 1, from.w, shape.w).collect();
             let mut before = vec![0; from.len()];
             for (before, after) in before.chunks_mut(from.area()).zip(synapses.chunks(shape.area())) {
-                for (y, row) in reads(window, 0, from.h, shape.h) {
-                    for &(x, column) in &columns {
+                for (_, y, row) in reads(window, 0, from.h, shape.h) {
+                    for &(_, x, column) in &columns {
                         before[row * from.w + column] += after[y * shape.w + x];
                     }
                 }

@@ -128,6 +128,14 @@ impl Weights {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    /// Whether weight `at` is not zero: a synapse that does something.
+    pub fn is_there(&self, at: usize) -> bool {
+        match self {
+            Weights::Codes { codes, .. } => codes[at] != 0,
+            Weights::Real(w) => w[at] != 0.0,
+        }
+    }
 }
 
 /// State parameters of a layer's neurons, per output channel.

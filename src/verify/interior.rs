@@ -50,6 +50,10 @@ impl Row {
     /// Work: the interior point did not converge.
     pub fn least(&self) -> Result<Least> {
         let n = self.b.len();
+        let open: Vec<usize> = (0..n).filter(|&i| self.lower[i] < self.upper[i]).collect();
+        if open.len() < n {
+            return self.least_of(&open);
+        }
         // The upper triangle by columns; scaled by the diagonal so that badly scaled inputs look alike.
         let unit: Vec<f64> =
             (0..n).map(|i| self.h[i * n + i].max(0.0).sqrt()).map(|d| if d > 0.0 { d } else { 1.0 }).collect();
@@ -70,6 +74,28 @@ impl Row {
         let (x, value) = limits.solve(&h, &q)?;
         let w = x.iter().zip(&unit).map(|(x, u)| x / u).collect();
         Ok(Least { w, objective: self.constant + value })
+    }
+
+    /// The same where all but the `open` weights are fixed, which leaves an interior point no interior.
+    fn least_of(&self, open: &[usize]) -> Result<Least> {
+        let n = self.b.len();
+        let mut w = self.lower.clone();
+        open.iter().for_each(|&i| w[i] = 0.0);
+        let pick = |all: &[f64]| -> Vec<f64> { open.iter().map(|&i| all[i]).collect() };
+        let rest: Vec<f64> = (0..n).map(|i| self.b[i] - dot(&self.h[i * n..(i + 1) * n], &w)).collect();
+        let row = Row {
+            h: open.iter().flat_map(|&i| pick(&self.h[i * n..(i + 1) * n])).collect(),
+            b: pick(&rest),
+            constant: self.objective(&w),
+            lower: pick(&self.lower),
+            upper: pick(&self.upper),
+        };
+        if open.is_empty() {
+            return Ok(Least { w, objective: row.constant });
+        }
+        let found = row.least()?;
+        open.iter().zip(&found.w).for_each(|(&i, v)| w[i] = *v);
+        Ok(Least { w, objective: found.objective })
     }
 }
 

@@ -131,12 +131,12 @@ impl<'a> Setting<'a> {
         if below > -NOISE * own {
             row.constant -= below;
         }
-        let bounded = !(self.spec.lower.is_none() && self.spec.upper.is_none());
+        let bounded = self.spec.is_boxed();
         let unsigned = self.spec.grid.as_ref().is_some_and(Grid::is_unsigned);
         let boxed = bounded || unsigned || self.solution.signs.is_some();
         if bounded {
-            row.lower = self.live(|i| self.spec.lower.at(o, i, n, f64::NEG_INFINITY));
-            row.upper = self.live(|i| self.spec.upper.at(o, i, n, f64::INFINITY));
+            row.lower = self.live(|i| self.spec.lower_at(o, i, n));
+            row.upper = self.live(|i| self.spec.upper_at(o, i, n));
         }
         if unsigned && self.solution.signs.is_none() {
             row.lower.iter_mut().for_each(|low| *low = low.max(0.0));

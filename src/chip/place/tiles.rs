@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::{Placed, Placement, Unplaced};
 use crate::chip::demand::hits;
-use crate::chip::{Chip, ChosenBy, CoreLimits, Demand, LayerNeed};
+use crate::chip::{Chip, ChosenBy, CoreLimits, Demand, LayerNeed, SynapseMemory};
 
 /// What a tile takes of its core.
 #[derive(Debug, Clone, Copy, Default)]
@@ -92,7 +92,8 @@ pub fn place(chip: &Chip, demand: &Demand<'_>) -> Placement {
             continue;
         };
         let one_position = chip.weights.palette.is_some_and(|p| p.chosen_by == ChosenBy::AxonType);
-        let found = Plan { core, layer, reach: &reach[node], one_position }.best();
+        let sparse = chip.stores_sparse();
+        let found = Plan { core, layer, reach: &reach[node], one_position, sparse }.best();
         match found {
             Ok(cut) => {
                 spread(layer, cut.tile, &mut reach);
@@ -197,6 +198,8 @@ struct Plan<'a> {
     reach: &'a [u64],
     /// A tile has one position: an axon is a tap then, and has the tap's type.
     one_position: bool,
+    /// Synapses that are left out take no room.
+    sparse: bool,
 }
 
 impl Plan<'_> {
@@ -315,7 +318,27 @@ impl Plan<'_> {
                 }
             }
         }
-        used
+        self.left(used, (rows.len * columns.len) as u64)
+    }
+
+    /// What a tile of `positions` takes where synapses are pruned: inputs as far as limits of a neuron say, its synapses
+    /// taken as spread evenly over them.
+    fn left(&self, full: Use, positions: u64) -> Use {
+        let LayerNeed { most, density, .. } = self.layer;
+        if most.is_none() && *density >= 1.0 {
+            return full;
+        }
+        let at_most = |units: u64, all: u64| most.map_or(all, |most| all.min(units * most.inputs));
+        let readers = if most.is_some_and(|most| most.together) { positions } else { full.neurons };
+        let axons_in = at_most(readers, full.axons_in);
+        let synapses = if self.sparse {
+            (at_most(full.neurons, full.synapses) as f64 * density).ceil() as u64
+        } else {
+            full.synapses * axons_in / full.axons_in.max(1)
+        };
+        let axon = |memory: &SynapseMemory| axons_in * memory.axon(synapses.div_ceil(axons_in.max(1)), full.neurons);
+        let bits = self.core.memory.as_ref().map_or(0, axon);
+        Use { axons_in, synapses, bits, ..full }
     }
 
     /// The most pairs of a neuron and a core that it reaches, of any tile.

@@ -33,12 +33,16 @@ pub struct Verdict {
     pub placement: Placement,
     /// Cores there are.
     pub cores: Option<u64>,
+    /// Layers whose neurons have more inputs than the chip allows: a conversion prunes them, one line each.
+    pub pruned: Vec<String>,
     /// Limits that nobody could say: not checked.
     pub unknown: Vec<String>,
 }
 
 /// Checks all rules, those that no placement can mend first.
 pub fn verdict(chip: &Chip, demand: &Demand<'_>) -> Verdict {
+    let pruned = neuron::pruned(chip, demand);
+    let demand = &demand.within(chip);
     let placement = place(chip, demand);
     let mut findings: Vec<Option<Finding>> = vec![
         whole::inputs(chip, demand),
@@ -59,7 +63,7 @@ pub fn verdict(chip: &Chip, demand: &Demand<'_>) -> Verdict {
     let findings: Vec<Finding> = findings.into_iter().flatten().collect();
     let limits = ["chip.", "core.", "layer.", "array."];
     let unknown = chip.unknown().filter(|f| limits.iter().any(|l| f.starts_with(l))).collect();
-    Verdict { fits: findings.is_empty(), findings, placement, cores: chip.chip.cores, unknown }
+    Verdict { fits: findings.is_empty(), findings, placement, cores: chip.chip.cores, pruned, unknown }
 }
 
 impl Verdict {

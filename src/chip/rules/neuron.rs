@@ -1,13 +1,13 @@
 //! Rules about single neurons: no placement can mend them.
 
 use super::{Finding, worst};
-use crate::chip::{Chip, Demand};
+use crate::chip::{Chip, Demand, LayerNeed};
 
 fn fan_ins<'a>(demand: &'a Demand<'_>) -> impl Iterator<Item = (&'a str, u64)> {
-    demand.layers.iter().map(|l| (l.name.as_str(), l.fan_in))
+    demand.layers.iter().map(|l| (l.name.as_str(), l.reads()))
 }
 
-/// Presynaptic neurons of one neuron.
+/// Presynaptic neurons of one neuron, where they cannot be pruned.
 pub fn fan_in(chip: &Chip, demand: &Demand<'_>) -> Option<Finding> {
     worst("fan-in", chip.core.fan_in, fan_ins(demand), |layer, need, have| {
         format!(
@@ -43,4 +43,14 @@ pub fn fan_out(chip: &Chip, demand: &Demand<'_>) -> Option<Finding> {
             chip.name
         )
     })
+}
+
+/// What a conversion makes of layers with more inputs a neuron than the chip allows.
+pub fn pruned(chip: &Chip, demand: &Demand<'_>) -> Vec<String> {
+    let line = |l: &LayerNeed| {
+        let most = chip.most_inputs(l.reads())?;
+        let same = if most.together { ", the same for all neurons of a position" } else { "" };
+        Some(format!("{}: {} of the {} inputs of a neuron stay{same}", l.name, most.inputs, l.fan_in))
+    };
+    demand.layers.iter().filter_map(line).collect()
 }

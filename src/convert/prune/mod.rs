@@ -26,7 +26,7 @@ use crate::network::{Network, Op};
 use structure::{Origin, Structure};
 use survey::{Activity, Survey};
 
-pub use rules::Keep;
+pub use rules::{Keep, find};
 
 /// How the nodes that go are chosen. The rest is refitted in the same way whatever it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

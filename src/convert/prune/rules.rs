@@ -82,7 +82,7 @@ impl Keep {
 /// # Errors
 /// Input: there is none of that name, or it cannot be pruned (and why).
 pub(super) fn leader(network: &Network, structure: &Structure, name: &str) -> Result<usize> {
-    let layer = find(network, name)?;
+    let layer = find(network, name, "keep")?;
     match &structure.blocked[layer] {
         None => Ok(layer),
         Some(why) => {
@@ -92,11 +92,11 @@ pub(super) fn leader(network: &Network, structure: &Structure, name: &str) -> Re
     }
 }
 
-/// A layer by its name, or by its place: `conv2` is the second convolution, `fc1` the first dense layer.
+/// A layer by its name, or by its place: `conv2` is the second convolution, `fc1` the first dense layer. `key`: what asks.
 ///
 /// # Errors
 /// Input: there is none.
-fn find(network: &Network, name: &str) -> Result<usize> {
+pub fn find(network: &Network, name: &str, key: &str) -> Result<usize> {
     let layers = || (0..network.nodes.len()).filter(|&i| matches!(network.nodes[i].op, Op::Neurons { .. }));
     if let Some(found) = layers().find(|&i| network.nodes[i].name == name) {
         return Ok(found);
@@ -108,6 +108,6 @@ fn find(network: &Network, name: &str) -> Result<usize> {
     place("conv", false).or_else(|| place("fc", true)).ok_or_else(|| {
         let known: Vec<&str> = layers().map(|i| network.nodes[i].name.as_str()).collect();
         let also = "or their places: conv1, conv2, .., fc1, fc2, ..";
-        Error::input("keep", format!("no layer is called `{name}`; there are {} {also}", known.join(", ")))
+        Error::input(key, format!("no layer is called `{name}`; there are {} {also}", known.join(", ")))
     })
 }

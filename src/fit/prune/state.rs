@@ -16,14 +16,12 @@ pub(super) struct State {
     /// What dead inputs get, m x n of the problem, and inputs (of the problem) that are gone.
     given: Arc<Vec<f64>>,
     dead: Arc<Vec<bool>>,
-    /// Rows of the system that are fitted.
-    rows: std::ops::Range<usize>,
     /// Inputs of the system that remain, and where each stands among them.
     alive: Vec<usize>,
     place: Vec<usize>,
     /// alive x alive.
     inverse: Vec<f64>,
-    /// rows x alive.
+    /// m x alive.
     w: Vec<f64>,
 }
 
@@ -35,7 +33,7 @@ pub(super) struct Return {
     k: Vec<f64>,
     /// Of the Schur complement D = H_PP - H_PS [H^-1]_SS H_SP.
     d: Cholesky,
-    /// The gradient that the node's inputs see, B_P - W H_SP, rows x p, and the same times D^-1: their weights.
+    /// The gradient that the node's inputs see, B_P - W H_SP, m x p, and the same times D^-1: their weights.
     w: Vec<f64>,
     /// Tr(C D^-1 C^T).
     pub gain: f64,
@@ -49,23 +47,15 @@ impl State {
         let dead = Arc::new(place.iter().map(|&k| k == GONE).collect());
         let columns: Vec<Vec<usize>> =
             columns.iter().map(|c| c.iter().map(|&i| place[i]).filter(|&k| k != GONE).collect()).collect();
-        let rows = 0..system.m;
         let (alive, place) = ((0..system.n).collect(), (0..system.n).collect());
         let inverse = inverse(&system, &system.factor, &(0..system.n).collect::<Vec<_>>());
         let w = system.free.clone();
         let given = problem.prior.clone().unwrap_or_else(|| vec![0.0; problem.m * problem.n]);
-        Self { system, columns: Arc::new(columns), given: Arc::new(given), dead, rows, alive, place, inverse, w }
-    }
-
-    /// The same with one of its rows alone.
-    pub fn row(&self, row: usize) -> Self {
-        let n = self.alive.len();
-        let w = self.w[row * n..(row + 1) * n].to_vec();
-        Self { rows: row..row + 1, w, ..self.clone() }
+        Self { system, columns: Arc::new(columns), given: Arc::new(given), dead, alive, place, inverse, w }
     }
 
     fn m(&self) -> usize {
-        self.rows.len()
+        self.system.m
     }
 
     /// Where the node's inputs stand among those that remain.
@@ -73,7 +63,7 @@ impl State {
         self.columns[node].iter().map(|&k| self.place[k]).filter(|&k| k != GONE).collect()
     }
 
-    /// `rows` x places of a matrix with alive columns.
+    /// m x places of a matrix with alive columns.
     fn gather(&self, all: &[f64], places: &[usize]) -> Vec<f64> {
         if all.is_empty() {
             return vec![];
@@ -170,7 +160,7 @@ impl State {
         let d = Cholesky::new(schur, p, dense::par(0)).ok_or_else(singular)?;
         let mut c = vec![0.0; m * p];
         dense::product(&mut c, false, &self.w, &hp, (m, n, p), dense::par(m * n * p));
-        for (c, row) in c.chunks_exact_mut(p).zip(self.rows.clone()) {
+        for (row, c) in c.chunks_exact_mut(p).enumerate() {
             c.iter_mut().zip(columns).for_each(|(c, &j)| *c = self.system.b[row * all + j] - *c);
         }
         let mut w = c.clone();
@@ -258,8 +248,7 @@ impl State {
             .collect();
         let factor = Cholesky::new(a, n, dense::par(n * n * n / 3)).ok_or_else(singular)?;
         self.inverse = inverse(s, &factor, &self.alive);
-        self.w =
-            self.rows.clone().flat_map(|row| self.alive.iter().map(move |&k| s.b[row * s.n + k] / s.unit[k])).collect();
+        self.w = (0..m).flat_map(|row| self.alive.iter().map(move |&k| s.b[row * s.n + k] / s.unit[k])).collect();
         factor.solve(&mut self.w, m, dense::par(m * n * n));
         self.w.chunks_exact_mut(n).for_each(|row| row.iter_mut().zip(&self.alive).for_each(|(w, &k)| *w /= s.unit[k]));
         Ok(())
@@ -271,7 +260,7 @@ impl State {
         if n == 0 {
             return 0.0;
         }
-        let mut d: Vec<f64> = self.system.free[self.rows.start * n..self.rows.end * n].iter().map(|w| -w).collect();
+        let mut d: Vec<f64> = self.system.free.iter().map(|w| -w).collect();
         for (at, w) in self.w.iter().enumerate() {
             d[at / self.alive.len() * n + self.alive[at % self.alive.len()]] += w;
         }
@@ -282,14 +271,13 @@ impl State {
 
     /// Sum over rows of what they have to explain.
     pub fn scale(&self) -> f64 {
-        self.system.targets()[self.rows.clone()].iter().sum()
+        self.system.targets().iter().sum()
     }
 
-    /// rows x n of the problem; dead inputs of nodes that remain get the prior.
+    /// m x n of the problem; dead inputs of nodes that remain get the prior.
     pub fn weights(&self) -> Vec<f64> {
         let n = self.dead.len();
-        let mut all: Vec<f64> =
-            self.rows.clone().flat_map(|row| self.given[row * n..(row + 1) * n].iter().copied()).collect();
+        let mut all = self.given.to_vec();
         for (at, w) in all.iter_mut().enumerate() {
             *w *= f64::from(u8::from(self.dead[at % n]));
         }

@@ -61,8 +61,8 @@ impl<'a> Choice<'a> {
         cancelled: &'a (dyn Fn() -> bool + Sync),
     ) -> Result<Self> {
         let (n, live) = (problem.n, system.n);
-        let lower = |o: usize, i: usize| spec.lower.at(o, i, n, f64::NEG_INFINITY);
-        let upper = |o: usize, i: usize| spec.upper.at(o, i, n, f64::INFINITY);
+        let lower = |o: usize, i: usize| spec.lower_at(o, i, n);
+        let upper = |o: usize, i: usize| spec.upper_at(o, i, n);
         let allows = |i: usize| {
             ((0..problem.m).all(|o| upper(o, i) >= 0.0), (0..problem.m).all(|o| lower(o, i) <= 0.0)) //
         };
