@@ -9,14 +9,14 @@ use super::residual::Baseline;
 use super::sampled::Sampled;
 use super::trim::{Picked, Trim};
 use super::walk::{Walk, runner};
-use super::{LayerRecord, contrast};
+use super::{LayerRecord, Response, contrast};
 use crate::compute::gram::{Moments, PatchSpec, Sums};
 use crate::compute::{Buffer, activate, gather, response};
 use crate::error::{Error, Result};
 use crate::fit::{self, Problem, Solution, Spec};
 use crate::network::{Activation, Block, Op, Shape};
+use crate::spiking::SpikingOp;
 use crate::spiking::simulate::Runner;
-use crate::spiking::{Schedule, SpikingOp};
 
 /// Pre-activations kept per channel to choose thresholds by.
 const SAMPLES: usize = 4096;
@@ -271,7 +271,7 @@ impl Walk<'_> {
 
     pub(super) fn moments(&self, task: &Task, output: Shape) -> Result<Moments> {
         let moments = Moments::new(self.dev, &self.patches(task), output, task.groups)?;
-        let once = self.spiking.schedule == Schedule::Streaming;
+        let once = self.options.response == Response::Measured;
         let total = |b: &Block| {
             let source = &self.spiking.nodes[b.source];
             source.peak.saturating_mul(if once && source.constant { 1 } else { u64::from(self.spiking.steps) })
