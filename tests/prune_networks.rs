@@ -6,7 +6,7 @@ mod common;
 use synfit::chip::Chip;
 use synfit::compute::Device;
 use synfit::convert::{
-    Choose, Conversion, Images, Initial, Keep, Options, Response, Silent, Targets, convert, smaller, sweep,
+    Choose, Conversion, Images, Initial, Keep, Options, Response, Ridge, Silent, Targets, convert, smaller, sweep,
 };
 use synfit::error::Result;
 use synfit::network::{Activation, Block, Dataset, Head, Layout, Network, Node, Op, Shape, Window};
@@ -82,7 +82,7 @@ fn options(keep: &str) -> Options {
         method: "descent".parse().unwrap(),
         keep: Keep::parse(&items).unwrap(),
         prune: Choose::Optimal,
-        ridge: 1e-2,
+        ridge: Ridge::Fixed(1e-2),
         population: 4,
         decides: false,
         batch_bytes: 16 << 20,

@@ -9,7 +9,7 @@ use super::timing::{Steps, Timing};
 use crate::chip::{Chip, Grid, ScaleOwner};
 use crate::compare::Decision;
 use crate::compute::Choice;
-use crate::convert::{Choose, Images, Keep, Options};
+use crate::convert::{Choose, Images, Keep, Options, Ridge};
 use crate::error::{Error, Result};
 use crate::network::{ChannelOrder, Dataset, Layout, Network, Preprocess};
 use crate::neuron::Model;
@@ -142,10 +142,11 @@ pub struct JobArgs {
     #[arg(long, value_name = "WHAT", help_heading = "Size")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prune_by: Option<String>,
-    /// Ridge towards the trained weights, relative to the mean square of an input [default: 1e-2]
+    /// Ridge towards the trained weights, relative to the mean square of an input, or auto: each layer's by cross-validation
+    /// over the calibration images [default: auto]
     #[arg(long, value_name = "MU", help_heading = "Fit")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub ridge: Option<f64>,
+    pub ridge: Option<Ridge>,
     /// Neurons for a unit whose activation one neuron cannot follow (sigmoid, tanh, ...) [default: 4]
     #[arg(long, value_name = "P", help_heading = "Fit")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -253,7 +254,7 @@ impl JobArgs {
             method: text("auto"),
             prune: text("optimal"),
             prune_by: text("cost"),
-            ridge: Some(1e-2),
+            ridge: Some(Ridge::Auto),
             population: Some(4),
             device: text("auto"),
             seed: Some(0),
@@ -308,8 +309,10 @@ impl JobArgs {
         }
         let Timing { steps, schedule, settle } = self.timing(network, &chip)?;
         let ridge = *given("ridge", &self.ridge)?;
-        if !(ridge >= 0.0 && ridge.is_finite()) {
-            return Err(Error::input("ridge", format!("{ridge} is not a number >= 0")));
+        if let Ridge::Fixed(ridge) = ridge
+            && !(ridge >= 0.0 && ridge.is_finite())
+        {
+            return Err(Error::input("ridge", format!("{ridge} is neither auto nor a number >= 0")));
         }
         let population = *given("population", &self.population)?;
         if !(2..=64).contains(&population) {

@@ -9,6 +9,7 @@
 
 use rayon::prelude::*;
 
+use super::tail;
 use crate::fit;
 use crate::network::Activation;
 use crate::neuron::Model;
@@ -155,7 +156,7 @@ fn threshold(layer: &Layer, z: &[f32], hi: f64, top: f64) -> Option<Ramp> {
     if layer.model.is_leaky() {
         return Some(Ramp::new(0.0, hi, hi)); // `leaky` chooses the rest
     }
-    let positive: Vec<f64> = z.iter().map(|&v| f64::from(v)).filter(|&v| v > 0.0).collect();
+    let positive: Vec<(f64, f64)> = tail::smoothed(z).into_iter().filter(|(v, _)| *v > 0.0).collect();
     let v0 = layer.model.initial_potential();
     let steps = f64::from(layer.steps);
     // A hard reset's high rates are coarse (1, 1/2, 1/3 ..): there it pays to stay low.
@@ -164,10 +165,10 @@ fn threshold(layer: &Layer, z: &[f32], hi: f64, top: f64) -> Option<Ramp> {
     let error = |theta: f64| -> f64 {
         positive
             .iter()
-            .map(|&z| {
+            .map(|&(z, weight)| {
                 let current = layer.model.inverse(z.min(top) / theta);
                 let rate = f64::from(layer.model.count(current, v0, layer.steps)) / steps;
-                (theta * rate - z.min(top)).powi(2)
+                weight * (theta * rate - z.min(top)).powi(2)
             })
             .sum()
     };

@@ -23,7 +23,8 @@ const SAMPLES: usize = 4096;
 
 /// What a pass over the calibration images found.
 enum Survey {
-    Sums(Sums),
+    /// Over all images; by folds over what the trained weights lack, where the ridge is chosen by them.
+    Sums(Sums, Vec<Sums>),
     /// Fewer images than inputs.
     Samples(Sampled),
 }
@@ -70,6 +71,8 @@ pub(super) struct Task<'a> {
     /// Per block: spiking channels and taps of one row, rate of one total, and the power of two that its codes are
     /// shifted by.
     pub columns: Vec<Columns>,
+    /// Towards the trained weights, relative to the mean diagonal of H.
+    pub ridge: f64,
 }
 
 #[derive(Clone, Copy)]
@@ -112,7 +115,7 @@ impl Walk<'_> {
         let groups = blocks.first().map_or(1, |b| b.groups);
         let contrast = (!fires && self.options.decides && groups == 1 && node.shape.c > 1).then_some(node.shape);
         let contrasted = contrast.map(|shape| contrast::blocks(blocks, shape.c));
-        let task = Task {
+        let mut task = Task {
             index,
             name: &node.name,
             shape: Shape { c: bias.len() + usize::from(contrast.is_some()), ..node.shape },
@@ -123,6 +126,7 @@ impl Walk<'_> {
             contrast,
             picked: trim.as_ref().and_then(|t| t.picked.as_ref()),
             columns: self.columns(blocks)?,
+            ridge: self.options.ridge.fixed(),
         };
         let _layer = tracing::info_span!("layer", name = task.name).entered();
         let by_samples = self.by_samples(&task);
@@ -131,8 +135,8 @@ impl Walk<'_> {
             let (sampled, samples) = self.survey_samples(&task, keep)?;
             (Survey::Samples(sampled), samples)
         } else {
-            let (sums, samples) = self.survey(&task, keep)?;
-            (Survey::Sums(sums), samples)
+            let (sums, folds, samples) = self.survey(&task, keep)?;
+            (Survey::Sums(sums, folds), samples)
         };
         let mut code = fires.then(|| {
             encode::code(&encode::Layer {
@@ -146,7 +150,9 @@ impl Walk<'_> {
         let rows = rows(&task, code.as_ref());
         let solved = match survey {
             Survey::Samples(sampled) => self.solve_samples(&task, &rows, sampled)?,
-            Survey::Sums(sums) => {
+            Survey::Sums(sums, folds) => {
+                task.ridge = self.ridge(&task, &rows, &folds)?;
+                drop(folds);
                 let mut targets = self.targets(&task, &rows, code.as_ref(), sums)?;
                 if let Some(code) = &code {
                     targets = self.aware_targets(&task, &rows, code, targets)?;
@@ -194,14 +200,30 @@ impl Walk<'_> {
             .collect()
     }
 
-    /// Moments of (rates, pre-activations), and pre-activations per channel to choose thresholds by.
-    fn survey(&mut self, task: &Task, keep: bool) -> Result<(Sums, Vec<Vec<f32>>)> {
+    /// Moments of (rates, pre-activations), the same by folds over what the trained weights lack of the pre-activations if
+    /// the ridge is chosen by them, and pre-activations per channel to choose thresholds by.
+    fn survey(&mut self, task: &Task, keep: bool) -> Result<(Sums, Vec<Sums>, Vec<Vec<f32>>)> {
+        let (parts, all) = (self.folds(task), self.images.len());
         let mut moments = self.moments(task, task.shape)?;
+        let mut folds: Vec<Sums> = Vec::new();
         let baseline = self.baseline(task)?;
+        let mut seen = 0;
         let samples = self.pass(task, keep, |walk, images, xs, z| {
-            moments.add(images, xs, &baseline.subtract(walk.dev, images, xs, z)?)
+            moments.add(images, xs, &baseline.subtract(walk.dev, images, xs, z)?)?;
+            seen += images;
+            if seen < all && seen == all * (folds.len() + 1) / parts {
+                let next = walk.moments(task, task.shape)?;
+                folds.push(std::mem::replace(&mut moments, next).finish()?);
+            }
+            Ok(())
         })?;
-        Ok((baseline.restore(moments.finish()?), samples))
+        let mut total = moments.finish()?;
+        if !folds.is_empty() {
+            let last = total.clone();
+            folds.iter().for_each(|fold| total.add(fold));
+            folds.push(last);
+        }
+        Ok((baseline.restore(total), folds, samples))
     }
 
     /// One pass over the calibration images: `take` gets the images, rates and trained pre-activations of every batch.
@@ -386,7 +408,7 @@ impl Walk<'_> {
             };
             let mut problem = Problem::from_sums(raw)?;
             problem.prior = Some(prior[g * m * n..(g + 1) * m * n].to_vec());
-            problem.ridge = self.options.ridge;
+            problem.ridge = task.ridge;
             let tt = problem.tt.as_ref().map_or(0.0, |tt| tt.iter().sum());
             let spec = &specs[g];
             let solution = fit::solve_with(self.dev, &problem, spec, &|| self.watch.cancelled())?;

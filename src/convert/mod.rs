@@ -15,11 +15,13 @@ mod quantize;
 mod record;
 mod residual;
 mod restore;
+mod ridge;
 mod room;
 mod sampled;
 mod settle;
 mod signs;
 mod store;
+mod tail;
 mod tape;
 mod trim;
 mod views;
@@ -40,6 +42,7 @@ use crate::spiking::{Schedule, SpikingNetwork};
 pub use fingerprint::{Fingerprint, Hash};
 pub use prune::{Choose, Curve, Keep, Pruned, sweep};
 pub use restore::Finished;
+pub use ridge::Ridge;
 pub use settle::{Settle, settling_levels};
 pub use views::population as neurons_per_unit;
 
@@ -90,8 +93,7 @@ pub struct Options {
     /// Sizes of layers that are to be smaller than the trained ones.
     pub keep: Keep,
     pub prune: Choose,
-    /// Ridge towards the trained weights, relative to the mean diagonal of H.
-    pub ridge: f64,
+    pub ridge: Ridge,
     /// Neurons for a unit whose activation one neuron cannot follow.
     pub population: usize,
     /// The outputs are compared with each other (a decision), not read one by one.
@@ -178,6 +180,9 @@ pub struct LayerRecord {
     /// Calibration images x output positions.
     pub samples: u64,
     pub error: Errors,
+    /// Towards the trained weights, relative to the mean diagonal of H.
+    #[serde(default)]
+    pub ridge: f64,
     /// What pruning left of the layer, where it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pruned: Option<Pruned>,

@@ -104,7 +104,7 @@ pub fn shrink(scale: &mut [f64], codes: &mut [i32], peaks: &[u64], bias: &[f64],
     let least = limits.fraction.0;
     let times = (added.at_once * added.steps) as f64 * f64::from(1u32 << least);
     let excess = |(row, scale): (&[i32], f64), bias: f64| {
-        let sums = (u128::from(bound(row, peaks)) * u128::from(added.steps) << least) as f64;
+        let sums = bound(row, peaks) as f64 * (added.steps << least) as f64;
         let widest = sums.max(bias.abs() / scale * times) / WIDEST as f64;
         if widest > 1.0 { widest.log2().ceil().exp2() } else { 1.0 }
     };
