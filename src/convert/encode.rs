@@ -156,7 +156,7 @@ fn threshold(layer: &Layer, z: &[f32], hi: f64, top: f64) -> Option<Ramp> {
     if layer.model.is_leaky() {
         return Some(Ramp::new(0.0, hi, hi)); // `leaky` chooses the rest
     }
-    let positive: Vec<(f64, f64)> = tail::smoothed(z).into_iter().filter(|(v, _)| *v > 0.0).collect();
+    let positive: Vec<(f64, f64)> = tail::smoothed(z, layer.steps).into_iter().filter(|(v, _)| *v > 0.0).collect();
     let v0 = layer.model.initial_potential();
     let steps = f64::from(layer.steps);
     // A hard reset's high rates are coarse (1, 1/2, 1/3 ..): there it pays to stay low.
