@@ -89,6 +89,7 @@ fn steps(c: &mut Criterion) {
         let mut end = dev.zeros::<i32>(neurons).expect("end");
         let spec = StepSpec {
             settle: 0,
+            counted: false,
             model: Model::IF,
             steps: STEPS,
             steps_in: STEPS,

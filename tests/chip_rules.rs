@@ -8,12 +8,15 @@ use std::process::Command;
 use serde_json::Value;
 use synfit::chip::rules::{Verdict, verdict};
 use synfit::chip::{Chip, Demand, SynapseMemory};
-use synfit::convert::neurons_per_unit;
+use synfit::convert::{Populations, neurons_per_unit};
 use synfit::network;
 
 fn on(model: &Path, chip: &Chip) -> Verdict {
     let network = network::read(model).unwrap();
-    verdict(chip, &Demand::of(&network, |activation| neurons_per_unit(activation, 4)))
+    verdict(
+        chip,
+        &Demand::of(&network, |activation| neurons_per_unit(activation, Populations { rectified: 1, curved: 4 })),
+    )
 }
 
 fn resnet() -> Option<PathBuf> {

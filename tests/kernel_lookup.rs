@@ -60,7 +60,7 @@ proptest! {
         }
         let model = Model { reset: if zero { Reset::Zero } else { Reset::Subtract }, strict, ..Model::IF };
         let (floor, ceil) = if tight { (-300, 2000) } else { (i32::MIN, i32::MAX) };
-        let spec = StepSpec { model, steps, steps_in: steps, settle, images, shape: output, floor, ceil };
+        let spec = StepSpec { model, steps, steps_in: steps, settle, counted: false, images, shape: output, floor, ceil };
         let codes: Vec<_> = convs.iter().map(|v| integers(seed, outputs * v.depth(), -8, 7)).collect();
         let shifts = [3, 5];
         let inputs: Vec<_> = convs.iter().map(|v| spikes(seed + 1, steps * images * v.input.len(), share)).collect();

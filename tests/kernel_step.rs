@@ -22,7 +22,13 @@ fn model() -> impl Strategy<Value = Model> {
 
 fn spec(model: Model, steps: usize, constant: bool, images: usize, shape: Shape) -> StepSpec {
     let steps_in = if constant { 1 } else { steps };
-    StepSpec { model, steps, steps_in, settle: 0, images, shape, floor: -5000, ceil: 6000 }
+    StepSpec { model, steps, steps_in, settle: 0, counted: false, images, shape, floor: -5000, ceil: 6000 }
+}
+
+/// `trains` as they are wanted: steps, or their sum.
+fn summed(s: &StepSpec, trains: Vec<i32>) -> Vec<i32> {
+    let neurons = s.images * s.shape.len();
+    if s.counted { (0..neurons).map(|n| trains.iter().skip(n).step_by(neurons).sum()).collect() } else { trains }
 }
 
 fn at(s: &StepSpec, t: usize, n: usize) -> (usize, usize) {
@@ -36,9 +42,10 @@ proptest! {
     #[test]
     fn integers_agree_bit_for_bit(m in model(), steps in 1..=20usize, constant in prop::bool::ANY, images in 1..=3usize,
                                   c in 1..=4usize, h in 1..=20usize, w in 1..=20usize, wild in prop::bool::ANY,
-                                  settle in 0..=23usize, dash in prop_oneof![Just(0), 1..=20u32], seed in 0..1000u64) {
+                                  settle in 0..=23usize, dash in prop_oneof![Just(0), 1..=20u32],
+                                  counted in prop::bool::ANY, seed in 0..1000u64) {
         let m = Model { dash, ..m };
-        let mut s = StepSpec { settle, ..spec(m, steps, constant, images, Shape::new(c, h, w)) };
+        let mut s = StepSpec { settle, counted, ..spec(m, steps, constant, images, Shape::new(c, h, w)) };
         // Wild: currents that overflow 32 bits, no bounds on the potential.
         let most = if wild { i32::MAX } else { 3000 };
         if wild {
@@ -65,6 +72,7 @@ proptest! {
             }
             v_end[n] = state.v;
         }
+        let trains = summed(&s, trains);
         for dev in devices() {
             let up = |v: &[i32]| dev.upload(v).unwrap();
             let (mut td, mut vd) = (dev.poisoned(trains.len()).unwrap(), dev.poisoned(neurons).unwrap());

@@ -27,7 +27,17 @@ fn models() -> Vec<Model> {
 fn simulated(dev: &Device, model: Model, currents: &[f32], v0: f32, steps: usize) -> Vec<u32> {
     let shape = Shape::new(currents.len(), 1, 1);
     let n = currents.len();
-    let spec = StepSpec { model, steps, steps_in: 1, settle: 0, images: 1, shape, floor: i32::MIN, ceil: i32::MAX };
+    let spec = StepSpec {
+        model,
+        steps,
+        steps_in: 1,
+        settle: 0,
+        counted: false,
+        images: 1,
+        shape,
+        floor: i32::MIN,
+        ceil: i32::MAX,
+    };
     let mut trains = dev.poisoned(steps * n).unwrap();
     let mut end = dev.poisoned(n).unwrap();
     step::real(
@@ -103,7 +113,7 @@ proptest! {
         let n = currents.len();
         let shape = Shape::new(n, 1, 1);
         for dev in [Device::cpu(), gpu()] {
-            let spec = StepSpec { model, steps: steps as usize, steps_in: 1, settle: 0, images: 1, shape, floor: -1 << 30, ceil: 1 << 30 };
+            let spec = StepSpec { model, steps: steps as usize, steps_in: 1, settle: 0, counted: false, images: 1, shape, floor: -1 << 30, ceil: 1 << 30 };
             let mut trains = dev.poisoned(steps as usize * n).unwrap();
             let mut end = dev.poisoned(n).unwrap();
             let filled = |v: i32| dev.upload(&vec![v; n]).unwrap();

@@ -6,7 +6,7 @@ mod common;
 use synfit::chip::Chip;
 use synfit::compute::Device;
 use synfit::convert::{
-    Choose, Conversion, Images, Initial, Keep, Options, Response, Silent, Targets, convert, smaller, sweep,
+    Choose, Conversion, Images, Initial, Keep, Options, Response, Ridge, Silent, Targets, convert, smaller, sweep,
 };
 use synfit::error::Result;
 use synfit::network::{Activation, Block, Dataset, Head, Layout, Network, Node, Op, Shape, Window};
@@ -83,7 +83,7 @@ fn options(keep: &str) -> Options {
         keep: Keep::parse(&items).unwrap(),
         prune: Choose::Optimal,
         sparse: Default::default(),
-        ridge: 1e-2,
+        ridge: Ridge::Fixed(1e-2),
         population: synfit::convert::Populations { rectified: 1, curved: 4 },
         decides: false,
         batch_bytes: 16 << 20,

@@ -52,7 +52,7 @@ fn check(recipe: &Recipe) -> (u64, u64) {
     for dev in both() {
         for (node, (steps, got)) in trains(dev, &net, &raw).into_iter().enumerate() {
             // One step stands for the first of all alike, or (layered) for the sum of all.
-            let layered = net.schedule == Schedule::Layered;
+            let layered = net.schedule == Schedule::Layered && !net.nodes[node].constant;
             let of_step = |image: usize, t: usize| -> Vec<i64> {
                 let counts = &runs[image].counts[node];
                 let last = if layered { counts.len() } else { t + 1 };

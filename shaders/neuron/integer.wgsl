@@ -1,6 +1,6 @@
 // Integrate-and-fire in integers, all steps of a layer: src/neuron/step.rs `integer` for every neuron.
 // current: steps_in x images x len (steps_in = steps, or 1: constant); bias, threshold, v0: one per channel;
-// trains: steps x images x len, spikes per step; v_end: images x len.
+// trains: steps x images x len, spikes per step (counted: 1 x images x len, summed over the steps); v_end: images x len.
 // The neuron integrates `settle` steps of input before its first chance to fire; at its last chances nothing comes in.
 // One thread a neuron of an image (the state stays in registers), 64 a workgroup.
 #import shared/index
@@ -9,6 +9,7 @@ struct Params {
     neurons: u32, len: u32, area: u32,
     zero_reset: u32, refractory: u32, most_spikes: i32, strict: u32,
     floor: i32, ceil: i32, dash: u32,
+    counted: u32,
 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> current: array<i32>;
@@ -50,6 +51,7 @@ fn simulate(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) coun
     let offset = bias[channel];
     var v = v0[channel];
     var wait = 0u;
+    var total = 0;
     for (var at = 0u; at < p.settle; at++) {
         v = integrate(v, saturating_add(current[select(at, 0u, p.steps_in == 1u) * p.neurons + i], offset));
     }
@@ -71,7 +73,13 @@ fn simulate(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) coun
                 wait = p.refractory;
             }
         }
-        trains[step * p.neurons + i] = spikes;
+        total += spikes;
+        if p.counted == 0u {
+            trains[step * p.neurons + i] = spikes;
+        }
+    }
+    if p.counted == 1u {
+        trains[i] = total;
     }
     v_end[i] = v;
 }

@@ -5,7 +5,8 @@ struct Params {
     steps: u32, steps_in: u32, settle: u32,
     neurons: u32, len: u32, area: u32,
     zero_reset: u32, refractory: u32, most_spikes: i32, strict: u32,
-    decay: f32,
+    decay: f32, ceil: u32, dash: u32,
+    counted: u32,
 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> current: array<f32>;
@@ -39,6 +40,7 @@ fn simulate(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) coun
     let most = f32(p.most_spikes);
     var v = v0[channel];
     var wait = 0u;
+    var total = 0;
     for (var at = 0u; at < p.settle; at++) {
         v = integrate(v, current[select(at, 0u, p.steps_in == 1u) * p.neurons + i] + offset);
     }
@@ -64,7 +66,13 @@ fn simulate(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) coun
                 wait = p.refractory;
             }
         }
-        trains[step * p.neurons + i] = i32(n);
+        total += i32(n);
+        if p.counted == 0u {
+            trains[step * p.neurons + i] = i32(n);
+        }
+    }
+    if p.counted == 1u {
+        trains[i] = total;
     }
     v_end[i] = v;
 }

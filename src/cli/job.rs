@@ -9,7 +9,7 @@ use super::timing::{Steps, Timing};
 use crate::chip::{Chip, Grid, ScaleOwner};
 use crate::compare::Decision;
 use crate::compute::Choice;
-use crate::convert::{Choose, Images, Keep, Options, Populations, Sparsity};
+use crate::convert::{Choose, Images, Keep, Options, Populations, Ridge, Sparsity};
 use crate::error::{Error, Result};
 use crate::network::{ChannelOrder, Dataset, Layout, Network, Preprocess};
 use crate::neuron::Model;
@@ -157,10 +157,11 @@ pub struct JobArgs {
     #[arg(long, value_name = "N:M", help_heading = "Size")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pattern: Option<String>,
-    /// Ridge towards the trained weights, relative to the mean square of an input [default: 1e-2]
+    /// Ridge towards the trained weights, relative to the mean square of an input, or auto: each layer's by cross-validation
+    /// over the calibration images [default: auto]
     #[arg(long, value_name = "MU", help_heading = "Fit")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub ridge: Option<f64>,
+    pub ridge: Option<Ridge>,
     /// Neurons for a rectified unit: N share its range and count T steps as finely as one counts N T [default: 1]
     #[arg(long, value_name = "N", help_heading = "Fit")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -276,7 +277,7 @@ impl JobArgs {
             method: text("auto"),
             prune: text("optimal"),
             prune_by: text("cost"),
-            ridge: Some(1e-2),
+            ridge: Some(Ridge::Auto),
             per_unit: Some(1),
             population: Some(4),
             device: text("auto"),
@@ -332,8 +333,10 @@ impl JobArgs {
         }
         let Timing { steps, schedule, settle } = self.timing(network, &chip)?;
         let ridge = *given("ridge", &self.ridge)?;
-        if !(ridge >= 0.0 && ridge.is_finite()) {
-            return Err(Error::input("ridge", format!("{ridge} is not a number >= 0")));
+        if let Ridge::Fixed(ridge) = ridge
+            && !(ridge >= 0.0 && ridge.is_finite())
+        {
+            return Err(Error::input("ridge", format!("{ridge} is neither auto nor a number >= 0")));
         }
         let population = Populations {
             rectified: *given("per_unit", &self.per_unit)?,

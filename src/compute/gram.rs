@@ -68,6 +68,21 @@ impl Sums {
         }
     }
 
+    /// Adds sums over other samples of the same layer.
+    pub fn add(&mut self, other: &Sums) {
+        let pairs = [
+            (&mut self.h, &other.h),
+            (&mut self.b, &other.b),
+            (&mut self.x_sum, &other.x_sum),
+            (&mut self.z_sum, &other.z_sum),
+            (&mut self.zz, &other.zz),
+        ];
+        for (all, part) in pairs {
+            all.iter_mut().zip(part).for_each(|(a, p)| *a += p);
+        }
+        self.count += other.count;
+    }
+
     /// Copies the lower halves of `h` to the upper ones.
     fn mirror(&mut self) {
         for h in self.h.chunks_mut((self.n * self.n).max(1)) {

@@ -30,6 +30,8 @@ pub struct StepSpec {
     /// Steps of input that the neurons integrate before their first chance to fire; at their last chances nothing
     /// comes in any more, not even the bias.
     pub settle: usize,
+    /// Trains are summed over the steps.
+    pub counted: bool,
     pub images: usize,
     /// One image's neurons; parameters are per channel.
     pub shape: Shape,
@@ -57,7 +59,12 @@ impl StepSpec {
         expect_len("simulation: potential", v_end, self.neurons())
     }
 
-    fn params(&self) -> [u32; 13] {
+    /// Frames of the trains.
+    fn frames(&self) -> usize {
+        if self.counted { 1 } else { self.steps }
+    }
+
+    fn params(&self) -> [u32; 14] {
         [
             self.steps as u32,
             self.steps_in as u32,
@@ -72,13 +79,14 @@ impl StepSpec {
             self.floor as u32,
             self.ceil as u32,
             self.model.dash,
+            self.counted as u32,
         ]
     }
 }
 
 /// Integrate-and-fire in integers, bit for bit the same on every device. `current`: steps_in x images x len; `bias`,
-/// `threshold` (>= 1), `v0`: one per channel; `trains`: steps x images x len spikes; `v_end`: images x len.
-/// The potential saturates at floor and ceil. Errors: lengths, too many steps, a leaky model.
+/// `threshold` (>= 1), `v0`: one per channel; `trains`: steps (counted: 1) x images x len spikes; `v_end`: images x
+/// len. The potential saturates at floor and ceil. Errors: lengths, too many steps, a leaky model.
 #[expect(clippy::too_many_arguments, reason = "a kernel's inputs and outputs")]
 pub fn integer(
     dev: &Device,
@@ -94,7 +102,7 @@ pub fn integer(
         return Err(Error::work("simulation", "the integer simulation knows no leak"));
     }
     spec.check(current, &[bias, threshold, v0], v_end)?;
-    expect_len("simulation: spike trains", trains, spec.steps * spec.neurons())?;
+    expect_len("simulation: spike trains", trains, spec.frames() * spec.neurons())?;
     if let Some(gpu) = dev.gpu() {
         return gpu.run(
             &dispatch(INTEGER, "simulate", "i32", spec.neurons(), spec.params()),
@@ -140,7 +148,7 @@ pub fn real(
         return Err(Error::work("simulation", "the simulation in reals knows no leak by shifts"));
     }
     spec.check(current, &[bias, threshold, v0], v_end)?;
-    expect_len("simulation: spike trains", trains, spec.steps * spec.neurons())?;
+    expect_len("simulation: spike trains", trains, spec.frames() * spec.neurons())?;
     if let Some(gpu) = dev.gpu() {
         let mut params = spec.params();
         params[10] = spec.model.decay.to_bits();
@@ -250,7 +258,8 @@ fn twin<T: Element>(
         return;
     }
     // Each block's share of every step's row.
-    let mut rows: Vec<Vec<&mut [i32]>> = (0..neurons.div_ceil(BLOCK)).map(|_| Vec::with_capacity(spec.steps)).collect();
+    let mut rows: Vec<Vec<&mut [i32]>> =
+        (0..neurons.div_ceil(BLOCK)).map(|_| Vec::with_capacity(spec.frames())).collect();
     for row in trains.chunks_mut(neurons) {
         for (block, part) in rows.iter_mut().zip(row.chunks_mut(BLOCK)) {
             block.push(part);
@@ -269,7 +278,9 @@ fn twin<T: Element>(
         }
         let mut waits = vec![0u32; v_end.len()];
         let nothing = vec![T::default(); v_end.len()];
-        for (t, row) in rows.iter_mut().enumerate() {
+        for t in 0..spec.steps {
+            let row = &mut rows[if spec.counted { 0 } else { t }];
+            let before = spec.counted && t > 0;
             let last = t + settle >= spec.steps;
             let (current, bias) = if last { (&nothing[..], &nothing) } else { (row_of(t + settle), &bias) };
             vectorized(|| {
@@ -278,7 +289,8 @@ fn twin<T: Element>(
                     v_end.iter_mut().zip(&mut waits).zip(row.iter_mut()).zip(parameters)
                 {
                     let mut state = State { v: *v, wait: *wait };
-                    *spikes = one(&mut state, drive(j, b), theta);
+                    let more = one(&mut state, drive(j, b), theta);
+                    *spikes = if before { *spikes + more } else { more };
                     (*v, *wait) = (state.v, state.wait);
                 }
             });

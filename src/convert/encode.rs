@@ -9,6 +9,7 @@
 
 use rayon::prelude::*;
 
+use super::tail;
 use crate::compute::simd::{sum_pairs, vectorized};
 use crate::fit;
 use crate::network::Activation;
@@ -172,7 +173,11 @@ fn threshold(layer: &Layer, z: &[f32], hi: f64, top: f64) -> Option<Ramp> {
     if layer.model.is_leaky() {
         return Some(Ramp::new(0.0, hi, hi)); // `leaky` chooses the rest
     }
-    let positive: Vec<f32> = z.iter().copied().filter(|&v| v > 0.0).collect();
+    let (positive, weight): (Vec<f32>, Vec<f32>) = tail::smoothed(z, layer.steps)
+        .into_iter()
+        .filter(|(v, _)| *v > 0.0)
+        .map(|(v, weight)| (v as f32, weight as f32))
+        .unzip();
     let v0 = layer.model.initial_potential();
     // Neurons that share the range count as one would with so many times the steps.
     let levels = layer.steps * layer.population.rectified as u32;
@@ -186,9 +191,9 @@ fn threshold(layer: &Layer, z: &[f32], hi: f64, top: f64) -> Option<Ramp> {
         if model.rounds() {
             // `inverse` of such a neuron is the rate itself.
             return vectorized(|| {
-                sum_pairs(&positive, &positive, |z, _| {
+                sum_pairs(&positive, &weight, |z, weight| {
                     let z = z.min(top);
-                    off(z, model.count_soft((z / theta).min(most), v0, levels))
+                    weight * off(z, model.count_soft((z / theta).min(most), v0, levels))
                 })
             });
         }
@@ -199,7 +204,8 @@ fn threshold(layer: &Layer, z: &[f32], hi: f64, top: f64) -> Option<Ramp> {
             };
             (0..parts).map(share).sum()
         };
-        positive.iter().map(|&z| f64::from(z).min(top)).map(|z| off(z, f64::from(count(z)))).sum()
+        let wanted = positive.iter().map(|&z| f64::from(z).min(top)).zip(&weight);
+        wanted.map(|(z, &weight)| f64::from(weight) * off(z, f64::from(count(z)))).sum()
     };
     let theta =
         candidates.map(|theta| (theta, error(theta))).min_by(|a, b| a.1.total_cmp(&b.1)).map(|(theta, _)| theta)?;

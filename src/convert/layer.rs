@@ -11,21 +11,22 @@ use super::sampled::Sampled;
 use super::sparse::Thin;
 use super::trim::{Picked, Trim};
 use super::walk::{Walk, runner};
-use super::{LayerRecord, contrast};
+use super::{LayerRecord, Response, contrast};
 use crate::compute::gram::{Moments, PatchSpec, Sums};
 use crate::compute::{Buffer, activate, gather, response};
 use crate::error::{Error, Result};
 use crate::fit::{self, Problem, Solution, Spec};
 use crate::network::{Activation, Block, Op, Shape};
+use crate::spiking::SpikingOp;
 use crate::spiking::simulate::Runner;
-use crate::spiking::{Schedule, SpikingOp};
 
 /// Pre-activations kept per channel to choose thresholds by.
 const SAMPLES: usize = 4096;
 
 /// What a pass over the calibration images found.
 enum Survey {
-    Sums(Sums),
+    /// Over all images; by folds over what the trained weights lack, where the ridge is chosen by them.
+    Sums(Sums, Vec<Sums>),
     /// Fewer images than inputs.
     Samples(Sampled),
 }
@@ -74,6 +75,8 @@ pub(super) struct Task<'a> {
     pub columns: Vec<Columns>,
     /// Which synapses there are, if not all.
     pub thin: Option<Thin>,
+    /// Towards the trained weights, relative to the mean diagonal of H.
+    pub ridge: f64,
 }
 
 #[derive(Clone, Copy)]
@@ -133,6 +136,7 @@ impl Walk<'_> {
             picked: trim.as_ref().and_then(|t| t.picked.as_ref()),
             columns: self.columns(blocks)?,
             thin: None,
+            ridge: self.options.ridge.fixed(),
         };
         let _layer = tracing::info_span!("layer", name = task.name).entered();
         let by_samples = self.by_samples(&task);
@@ -141,8 +145,8 @@ impl Walk<'_> {
             let (sampled, samples) = self.survey_samples(&task, keep)?;
             (Survey::Samples(sampled), samples)
         } else {
-            let (sums, samples) = self.survey(&task, keep)?;
-            (Survey::Sums(sums), samples)
+            let (sums, folds, samples) = self.survey(&task, keep)?;
+            (Survey::Sums(sums, folds), samples)
         };
         let mut code = fires.then(|| {
             encode::code(&encode::Layer {
@@ -156,7 +160,9 @@ impl Walk<'_> {
         let rows = rows(&task, code.as_ref());
         let solved = match survey {
             Survey::Samples(sampled) => self.solve_samples(&task, &rows, sampled)?,
-            Survey::Sums(sums) => {
+            Survey::Sums(sums, folds) => {
+                task.ridge = self.ridge(&task, &rows, &folds)?;
+                drop(folds);
                 let mut targets = self.targets(&task, &rows, code.as_ref(), sums)?;
                 task.thin = self.thinned(&task, &rows, &targets)?;
                 if let Some(code) = &code {
@@ -205,14 +211,30 @@ impl Walk<'_> {
             .collect()
     }
 
-    /// Moments of (rates, pre-activations), and pre-activations per channel to choose thresholds by.
-    fn survey(&mut self, task: &Task, keep: bool) -> Result<(Sums, Vec<Vec<f32>>)> {
+    /// Moments of (rates, pre-activations), the same by folds over what the trained weights lack of the pre-activations if
+    /// the ridge is chosen by them, and pre-activations per channel to choose thresholds by.
+    fn survey(&mut self, task: &Task, keep: bool) -> Result<(Sums, Vec<Sums>, Vec<Vec<f32>>)> {
+        let (parts, all) = (self.folds(task), self.images.len());
         let mut moments = self.moments(task, task.shape)?;
+        let mut folds: Vec<Sums> = Vec::new();
         let baseline = self.baseline(task)?;
+        let mut seen = 0;
         let samples = self.pass(task, keep, |walk, images, xs, z| {
-            moments.add(images, xs, &baseline.subtract(walk.dev, images, xs, z)?)
+            moments.add(images, xs, &baseline.subtract(walk.dev, images, xs, z)?)?;
+            seen += images;
+            if seen < all && seen == all * (folds.len() + 1) / parts {
+                let next = walk.moments(task, task.shape)?;
+                folds.push(std::mem::replace(&mut moments, next).finish()?);
+            }
+            Ok(())
         })?;
-        Ok((baseline.restore(moments.finish()?), samples))
+        let mut total = moments.finish()?;
+        if !folds.is_empty() {
+            let last = total.clone();
+            folds.iter().for_each(|fold| total.add(fold));
+            folds.push(last);
+        }
+        Ok((baseline.restore(total), folds, samples))
     }
 
     /// One pass over the calibration images: `take` gets the images, rates and trained pre-activations of every batch.
@@ -282,7 +304,7 @@ impl Walk<'_> {
 
     pub(super) fn moments(&self, task: &Task, output: Shape) -> Result<Moments> {
         let moments = Moments::new(self.dev, &self.patches(task), output, task.groups)?;
-        let once = self.spiking.schedule == Schedule::Streaming;
+        let once = self.options.response == Response::Measured;
         let total = |b: &Block| {
             let source = &self.spiking.nodes[b.source];
             source.peak.saturating_mul(if once && source.constant { 1 } else { u64::from(self.spiking.steps) })
@@ -381,7 +403,7 @@ impl Walk<'_> {
         let prior = self.prior(task, rows, &scales);
         let solve = |g: usize| -> Result<(Solution, Vec<f64>, f64)> {
             let group = Group::new(task, sums, g, m);
-            let problem = group.problem(&prior[g * m * n..(g + 1) * m * n], self.options.ridge)?;
+            let problem = group.problem(&prior[g * m * n..(g + 1) * m * n], task.ridge)?;
             let tt = problem.tt.as_ref().map_or(0.0, |tt| tt.iter().sum());
             let spec = &specs[g];
             let solution = fit::solve_with(self.dev, &problem, spec, &|| self.watch.cancelled())?;

@@ -16,12 +16,14 @@ mod quantize;
 mod record;
 mod residual;
 mod restore;
+mod ridge;
 mod room;
 mod sampled;
 mod settle;
 mod signs;
 mod sparse;
 mod store;
+mod tail;
 mod tape;
 mod trim;
 mod views;
@@ -42,6 +44,7 @@ use crate::spiking::{Schedule, SpikingNetwork};
 pub use fingerprint::{Fingerprint, Hash};
 pub use prune::{Choose, Curve, Keep, Pruned, sweep};
 pub use restore::Finished;
+pub use ridge::Ridge;
 pub use settle::{Settle, settling_levels};
 pub use sparse::{Sparsity, Thinned};
 pub use views::{Populations, population as neurons_per_unit};
@@ -95,8 +98,8 @@ pub struct Options {
     pub prune: Choose,
     /// Synapses that are to go, beside what the chip asks for.
     pub sparse: Sparsity,
-    /// Ridge towards the trained weights, relative to the mean diagonal of H.
-    pub ridge: f64,
+    /// Towards the trained weights.
+    pub ridge: Ridge,
     /// Neurons for a unit whose activation one neuron cannot follow.
     pub population: Populations,
     /// The outputs are compared with each other (a decision), not read one by one.
@@ -183,6 +186,9 @@ pub struct LayerRecord {
     /// Calibration images x output positions.
     pub samples: u64,
     pub error: Errors,
+    /// Towards the trained weights, relative to the mean diagonal of H.
+    #[serde(default)]
+    pub ridge: f64,
     /// What pruning left of the layer, where it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pruned: Option<Pruned>,

@@ -17,6 +17,8 @@ const FINE: f64 = 4096.0;
 /// on how a device rounds.
 const BIAS_STEPS: f64 = 16384.0;
 const MAX_FRACTION: u32 = 12;
+/// What codes times inputs, and biases, may each add up to, so that both together fit an i32.
+const WIDEST: u64 = 1 << 30;
 
 /// A layer's integer units.
 pub struct Units {
@@ -84,15 +86,52 @@ pub fn coarsen(scale: &mut [f64], codes: &mut [i32], limits: &Limits<'_>) {
     }
 }
 
+/// How many steps' input is added up: before a neuron's first chance to fire, and on top of that by a readout.
+pub struct Added {
+    pub at_once: u64,
+    pub steps: u64,
+}
+
+/// The largest |sum of codes * input| of a row; `peaks`: of each input.
+pub fn bound(row: &[i32], peaks: &[u64]) -> u64 {
+    row.iter().zip(peaks).map(|(q, p)| u64::from(q.unsigned_abs()).saturating_mul(*p)).fold(0, u64::saturating_add)
+}
+
+/// Makes codes coarser, by powers of two, where sums of codes times input, or biases, could leave 32 bits: many inputs
+/// with wide codes over many steps. `codes`: channels x n; `peaks`: n, all steps at once; `bias`: thresholds per step.
+pub fn shrink(scale: &mut [f64], codes: &mut [i32], peaks: &[u64], bias: &[f64], added: &Added, limits: &Limits<'_>) {
+    let n = peaks.len().max(1);
+    let least = limits.fraction.0;
+    let times = (added.at_once * added.steps) as f64 * f64::from(1u32 << least);
+    let excess = |(row, scale): (&[i32], f64), bias: f64| {
+        let sums = bound(row, peaks) as f64 * (added.steps << least) as f64;
+        let widest = sums.max(bias.abs() / scale * times) / WIDEST as f64;
+        if widest > 1.0 { widest.log2().ceil().exp2() } else { 1.0 }
+    };
+    let mut factors: Vec<f64> =
+        codes.chunks(n).zip(scale.iter()).zip(bias).map(|((row, s), b)| excess((row, *s), *b)).collect();
+    if limits.one_scale {
+        let most = factors.iter().copied().fold(1.0, f64::max);
+        factors.fill(most);
+    }
+    for ((row, scale), factor) in codes.chunks_mut(n).zip(scale).zip(factors).filter(|(_, f)| *f > 1.0) {
+        row.iter_mut().for_each(|q| *q = limits.grid.nearest(f64::from(*q) / factor).0);
+        *scale *= factor;
+    }
+}
+
 /// Chooses them. `scale`: per channel, thresholds per code. `bias`: per channel, thresholds per step. `bounds`: per channel,
-/// the largest |sum of codes * input| of one step (layered: of all steps). `steps`: over which a readout accumulates.
-pub fn units(scale: &[f64], bias: &[f64], bounds: &[u64], steps: u32, fires: bool, limits: &Limits<'_>) -> Units {
+/// the largest |sum of codes * input| of what is added up at once.
+pub fn units(scale: &[f64], bias: &[f64], bounds: &[u64], added: &Added, fires: bool, limits: &Limits<'_>) -> Units {
     let largest = bounds.iter().copied().max().unwrap_or(1).max(1);
     let (least, most) = (limits.fraction.0, limits.fraction.1.min(MAX_FRACTION.max(limits.fraction.0)));
     let widest_bias = bias.iter().zip(scale).fold(0f64, |m, (b, s)| m.max(b.abs() / s));
-    let bias_fits = |f: u32| widest_bias * f64::from(1u32 << f) <= top_bias(limits.state) || f == least;
+    let bias_fits = |f: u32| {
+        let wide = widest_bias * f64::from(1u32 << f);
+        wide <= top_bias(limits.state) && wide * added.at_once as f64 <= WIDEST as f64 || f == least
+    };
     if !fires {
-        let fits = |f: u32| (largest << f) * u64::from(steps) < 1 << 30 && largest << f < EXACT && bias_fits(f);
+        let fits = |f: u32| (largest << f).saturating_mul(added.steps) < WIDEST && largest << f < EXACT && bias_fits(f);
         let fraction = (least..=most).rev().find(|&f| fits(f)).unwrap_or(least);
         let unit = scale.iter().map(|s| s / f64::from(1u32 << fraction)).collect();
         return Units { fraction, threshold: vec![1; scale.len()], unit };
@@ -139,4 +178,37 @@ pub fn state(layer: &str, units: &Units, bias: &[f64], initial: f64, fires: bool
         },
         threshold: units.threshold.clone(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chip::StateRules;
+
+    #[test]
+    fn codes_shrink_by_as_many_halvings_as_their_sums_need() {
+        let state = StateRules::default();
+        let limits = Limits {
+            state: &state,
+            grid: "16".parse().unwrap(),
+            fraction: (0, 12),
+            one_scale: false,
+            power_of_two: false,
+        };
+        let (peaks, added) = ([1 << 10, 1 << 10], Added { at_once: 1 << 10, steps: 1 });
+        // sums of 2^25, 2^20 and nothing; the last has a bias of 2^10 codes a step, 2^20 in all
+        let (mut codes, mut scale) = (vec![30_000, -2768, 1000, 24, 0, 1], vec![1e-4, 1e-3, 1e-3]);
+        shrink(&mut scale, &mut codes, &peaks, &[0.0, 0.0, 1.024], &added, &limits);
+        assert_eq!(
+            (codes.as_slice(), scale.as_slice()),
+            (&[30_000, -2768, 1000, 24, 0, 1][..], &[1e-4, 1e-3, 1e-3][..])
+        );
+        // 64 times as many steps: 2^31, 2^26, 2^26
+        let (peaks, added) = ([1 << 16, 1 << 16], Added { at_once: 1 << 16, steps: 1 });
+        shrink(&mut scale, &mut codes, &peaks, &[0.0, 0.0, 1.024], &added, &limits);
+        assert_eq!((&codes[..4], scale[0], scale[1]), (&[15_000, -1384, 1000, 24][..], 2e-4, 1e-3));
+        // a bias of 2^15 codes a step, 2^31 in all
+        shrink(&mut scale, &mut codes, &peaks, &[0.0, 0.0, 32.768], &added, &limits);
+        assert_eq!((codes[2], codes[3], scale[1], scale[2]), (1000, 24, 1e-3, 2e-3));
+    }
 }

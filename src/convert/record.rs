@@ -31,6 +31,7 @@ pub(super) fn record(task: &Task, solved: &Solved, node: &SpikingNode) -> LayerR
         neurons: if task.fires { node.shape.len() } else { 0 },
         samples: solved.samples,
         error,
+        ridge: task.ridge,
         status: match () {
             () if status(Status::IterationLimit) => "iteration_limit",
             () if status(Status::Heuristic) => "heuristic",

@@ -70,7 +70,7 @@ impl Walk<'_> {
         let t: Vec<f64> = (0..count * m).map(target).collect();
         let samples = Samples { n, m, x: &found.x, t: &t, bias: true };
         let cancelled = || self.watch.cancelled();
-        let given = (Some(prior.as_slice()), self.options.ridge);
+        let given = (Some(prior.as_slice()), task.ridge);
         let solution = fit::solve_dual(self.dev, &samples, given, &self.spec(), &cancelled)?;
         let sum = |rows: &[f64], width: usize| -> Vec<f64> {
             (0..width).map(|j| rows.iter().skip(j).step_by(width).sum()).collect()

@@ -160,8 +160,7 @@ impl Walk<'_> {
         let prior = self.prior(task, rows, &task.scales());
         let (mut masks, mut cost, mut scale) = (Vec::with_capacity(task.groups), 0.0, 0.0);
         for g in 0..task.groups {
-            let problem =
-                Group::new(task, targets, g, m).problem(&prior[g * m * n..(g + 1) * m * n], self.options.ridge)?;
+            let problem = Group::new(task, targets, g, m).problem(&prior[g * m * n..(g + 1) * m * n], task.ridge)?;
             scale += problem.tt.iter().flatten().sum::<f64>();
             let found = sparsify(&problem, pattern, self.options.score())?;
             cost += found.cost.iter().sum::<f64>();

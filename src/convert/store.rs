@@ -8,7 +8,7 @@ use crate::chip::{Grid, ScaleOwner};
 use crate::error::Result;
 use crate::fit::Solution;
 use crate::network::Shape;
-use crate::spiking::{Decode, Layer, Schedule, SpikingNode, SpikingOp, State, Synapses, Weights};
+use crate::spiking::{Decode, Layer, SpikingNode, SpikingOp, State, Synapses, Weights};
 
 impl Walk<'_> {
     /// Codes, thresholds and biases in the chip's integers, or real synapses where the chip has no integer grid.
@@ -37,22 +37,23 @@ impl Walk<'_> {
         if task.fires {
             quantize::coarsen(&mut scale, &mut codes, &limits);
         }
+        let sources: Vec<usize> = task.blocks.iter().map(|b| b.source).collect();
+        // steps that are added up before anything fires
+        let (steps, at_once) = match self.spiking.settles(&sources) {
+            false => (self.spiking.steps, 1),
+            true => (1, u64::from(self.spiking.steps)),
+        };
         let peaks: Vec<u64> = task
             .blocks
             .iter()
             .zip(&task.columns)
             .flat_map(|(b, c)| std::iter::repeat_n(self.spiking.nodes[b.source].peak << c.shift, c.channels * c.taps))
             .collect();
-        let bounds: Vec<u64> = codes
-            .chunks_exact(n)
-            .map(|row| row.iter().zip(&peaks).map(|(q, p)| u64::from(q.unsigned_abs()) * p).sum())
-            .collect();
-        let (steps, at_once) = match self.spiking.schedule {
-            Schedule::Streaming => (self.spiking.steps, 1),
-            Schedule::Layered => (1, u64::from(self.spiking.steps)),
-        };
-        let bounds: Vec<u64> = bounds.iter().map(|b| b * at_once).collect();
-        let units = quantize::units(&scale, &solved.bias, &bounds, steps, task.fires, &limits);
+        let peaks: Vec<u64> = peaks.iter().map(|p| p * at_once).collect();
+        let added = quantize::Added { at_once, steps: if task.fires { 1 } else { u64::from(steps) } };
+        quantize::shrink(&mut scale, &mut codes, &peaks, &solved.bias, &added, &limits);
+        let bounds: Vec<u64> = codes.chunks_exact(n).map(|row| quantize::bound(row, &peaks)).collect();
+        let units = quantize::units(&scale, &solved.bias, &bounds, &added, task.fires, &limits);
         // The threshold's rounding changes the weights a little: the bias keeps the mean current where it was.
         let state = quantize::state(task.name, &units, &solved.bias, initial, task.fires, limits.state)?;
         let synapses = self

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::prune::Plan;
 use super::restore::Finished;
+use super::ridge::FOLDS;
 use super::tape::{Tape, Tapes};
 use super::{Conversion, Images, LayerRecord, Options, Response, Watch, go_on, input_code, settle, views};
 use crate::chip::{FitRules, fit_rules};
@@ -252,5 +253,8 @@ fn batches(dev: &Device, network: &Network, images: usize, options: &Options) ->
         size = size.min(options.batch_bytes / ((neurons + sources) * steps * 4)).min(dev.max_buffer_bytes() / largest);
     }
     let size = size.max(1) as usize;
-    Ok((0..images).step_by(size).map(|start| start..(start + size).min(images)).collect())
+    // a batch is of one fold: folds are the same on all devices
+    let folds = (0..FOLDS).map(|f| images * f / FOLDS..images * (f + 1) / FOLDS);
+    let cut = |fold: Range<usize>| fold.clone().step_by(size).map(move |from| from..(from + size).min(fold.end));
+    Ok(folds.flat_map(cut).collect())
 }

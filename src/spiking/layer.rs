@@ -16,7 +16,10 @@ pub(super) struct LayerRunner {
     model: Model,
     steps: usize,
     settle: usize,
-    schedule: Schedule,
+    /// Of constant current in the layered schedule: steps like any other, and only the totals are read.
+    counted: bool,
+    /// Per block: how often one step of it is heard.
+    times: Vec<i32>,
     fires: bool,
     potential: (i32, i32),
     unit: Vec<f64>,
@@ -45,8 +48,9 @@ enum Parameters {
 
 impl LayerRunner {
     pub(super) fn new(dev: &Device, net: &SpikingNetwork, layer: &Layer, shape: Shape) -> Result<Self> {
-        let layered = net.schedule == Schedule::Layered;
-        let times = if layered { net.steps as i32 } else { 1 };
+        let sources: Vec<usize> = layer.synapses.iter().map(|s| s.source).collect();
+        let (layered, settles) = (net.schedule == Schedule::Layered, net.settles(&sources));
+        let steps = if settles { net.steps as i32 } else { 1 };
         let convs = layer
             .synapses
             .iter()
@@ -67,13 +71,13 @@ impl LayerRunner {
                         .map(|row| row.iter().map(|c| u64::from(c.unsigned_abs())).sum::<u64>())
                         .max()
                         .unwrap_or(0);
-                    bounds.push(largest.saturating_mul(net.nodes[synapses.source].peak.saturating_mul(times as u64)));
+                    bounds.push(largest.saturating_mul(net.nodes[synapses.source].peak.saturating_mul(steps as u64)));
                     weights.push(dev.upload(&shifted)?);
                 }
                 Parameters::Integer {
                     weights,
                     bounds,
-                    bias: dev.upload(&bias.iter().map(|b| b.saturating_mul(times)).collect::<Vec<_>>())?,
+                    bias: dev.upload(&bias.iter().map(|b| b.saturating_mul(steps)).collect::<Vec<_>>())?,
                     threshold: dev.upload(threshold)?,
                     initial: dev.upload(initial)?,
                 }
@@ -88,13 +92,13 @@ impl LayerRunner {
                 }
                 Parameters::Real {
                     weights,
-                    bias: dev.upload(&bias.iter().map(|b| b * times as f32).collect::<Vec<_>>())?,
+                    bias: dev.upload(&bias.iter().map(|b| b * steps as f32).collect::<Vec<_>>())?,
                     threshold: dev.upload(&vec![1.0; shape.c])?,
                     initial: dev.upload(initial)?,
                 }
             }
         };
-        let model = if layered {
+        let model = if settles {
             Model { max_spikes: net.model.max_spikes.saturating_mul(net.steps), ..net.model }
         } else {
             net.model
@@ -102,9 +106,10 @@ impl LayerRunner {
         Ok(Self {
             bits: BitLayer::new(dev, net, layer, shape, model)?,
             model,
-            steps: if layered { 1 } else { net.steps as usize },
+            steps: if settles { 1 } else { net.steps as usize },
             settle: if layered { 0 } else { layer.settle as usize },
-            schedule: net.schedule,
+            counted: layered && !settles,
+            times: net.times(&sources),
             fires: layer.fires,
             potential: net.potential,
             unit: layer.unit.iter().map(|u| u / f64::from(net.steps)).collect(),
@@ -117,9 +122,15 @@ impl LayerRunner {
         self.fires
     }
 
+    /// Steps of the trains that it gives.
+    fn frames(&self) -> usize {
+        if self.counted { 1 } else { self.steps }
+    }
+
     fn spec(&self, steps_in: usize, images: usize, shape: Shape) -> StepSpec {
         let (floor, ceil) = self.potential;
-        StepSpec { model: self.model, steps: self.steps, steps_in, settle: self.settle, images, shape, floor, ceil }
+        let (model, steps, settle, counted) = (self.model, self.steps, self.settle, self.counted);
+        StepSpec { model, steps, steps_in, settle, counted, images, shape, floor, ceil }
     }
 
     /// Runs a batch; `inputs`: one for each block of synapses.
@@ -133,7 +144,8 @@ impl LayerRunner {
         let spec = self.spec(steps_in, images, shape);
         let len = images * shape.len();
         if self.fires {
-            let mut trains = dev.scratch(self.steps * len)?;
+            let frames = self.frames();
+            let mut trains = dev.scratch(frames * len)?;
             match (&self.parameters, &current) {
                 (Parameters::Integer { bias, threshold, initial, .. }, Current::Integer(current)) => {
                     step::integer(dev, &spec, current, bias, threshold, initial, &mut trains, &mut dev.scratch(len)?)?;
@@ -143,9 +155,8 @@ impl LayerRunner {
                 }
                 _ => return Err(mixed()),
             }
-            return Ok(Output::Trains(Trains::new(self.steps, images, trains)));
+            return Ok(Output::Trains(Trains::new(frames, images, trains)));
         }
-        debug_assert!(self.schedule == Schedule::Streaming || steps_in == 1);
         let end: Vec<f64> = match (&self.parameters, &current) {
             (Parameters::Integer { bias, initial, .. }, Current::Integer(current)) => {
                 let mut end = dev.scratch(len)?;
@@ -167,7 +178,7 @@ impl LayerRunner {
     /// The synaptic current of a batch, `[steps or 1][images][shape]`, and its number of steps.
     fn current(&self, dev: &Device, images: usize, shape: Shape, inputs: &[&Trains]) -> Result<(usize, Current)> {
         let steps_in = inputs.iter().map(|t| t.steps).max().unwrap_or(1);
-        let inputs = align(dev, inputs, steps_in)?;
+        let inputs = align(dev, inputs, steps_in, &self.times)?;
         let frames = steps_in * images;
         let current = match &self.parameters {
             Parameters::Integer { weights, bounds, .. } => {
@@ -212,12 +223,12 @@ impl LayerRunner {
         let (steps_in, Current::Integer(current)) = self.current(dev, images, shape, inputs)? else {
             return Err(mixed());
         };
-        let (spec, len) = (self.spec(steps_in, images, shape), images * shape.len());
+        let (spec, len, frames) = (self.spec(steps_in, images, shape), images * shape.len(), self.frames());
         let one = |initial: &Vec<i32>| {
             let initial = dev.upload(initial)?;
-            let (mut data, mut end) = (dev.scratch(self.steps * len)?, dev.scratch(len)?);
+            let (mut data, mut end) = (dev.scratch(frames * len)?, dev.scratch(len)?);
             step::integer(dev, &spec, &current, bias, threshold, &initial, &mut data, &mut end)?;
-            Trains::new(self.steps, images, data).totals(dev)
+            Trains::new(frames, images, data).totals(dev)
         };
         initials.iter().map(one).collect()
     }

@@ -258,12 +258,24 @@ impl SpikingNetwork {
             let own = match (node.firing(), self.schedule) {
                 (None, _) => 0,
                 (Some(layer), Schedule::Streaming) => u64::from(layer.settle),
-                (Some(_), Schedule::Layered) if node.sources().iter().all(|&s| self.nodes[s].constant) => 0,
+                (Some(_), Schedule::Layered) if !self.settles(&node.sources()) => 0,
                 (Some(_), Schedule::Layered) => u64::from(steps),
             };
             late[i] = before + own;
         }
         u64::from(steps) + late.get(self.output).copied().unwrap_or(0)
+    }
+
+    /// Whether what reads these nodes works on totals over T: in the layered schedule, unless all of them are constant.
+    /// Layers of constant input fire while it comes.
+    pub(crate) fn settles(&self, sources: &[usize]) -> bool {
+        self.schedule == Schedule::Layered && sources.iter().any(|&s| !self.nodes[s].constant)
+    }
+
+    /// How often what reads these nodes hears one step of each: constant ones T times where it works on totals.
+    pub(super) fn times(&self, sources: &[usize]) -> Vec<i32> {
+        let settles = self.settles(sources);
+        sources.iter().map(|&s| if settles && self.nodes[s].constant { self.steps as i32 } else { 1 }).collect()
     }
 
     pub fn neurons(&self) -> usize {

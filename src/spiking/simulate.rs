@@ -11,7 +11,7 @@ use crate::network::Shape;
 pub use super::activity::Activity;
 use super::activity::{FanOut, fan_out};
 use super::layer::LayerRunner;
-use super::network::{Schedule, SpikingNetwork, SpikingNode, SpikingOp};
+use super::network::{SpikingNetwork, SpikingNode, SpikingOp};
 use super::trains::align;
 pub use super::trains::{Counts, Trains};
 
@@ -24,14 +24,11 @@ pub enum Output {
 
 /// Rates of a node are its totals times this.
 pub fn rate_per_total(net: &SpikingNetwork, node: usize) -> f64 {
-    if net.nodes[node].constant && net.schedule == Schedule::Streaming { 1.0 } else { 1.0 / f64::from(net.steps) }
+    if net.nodes[node].constant { 1.0 } else { 1.0 / f64::from(net.steps) }
 }
 
 /// The coded input as trains.
 pub fn encode(dev: &Device, net: &SpikingNetwork, raw: &[f32], images: usize) -> Result<Trains> {
-    if net.schedule == Schedule::Layered {
-        return encode_total(dev, net, raw, images);
-    }
     let codes = net.input.encode(raw, net.nodes[0].shape.area());
     Ok(Trains::new(1, images, dev.upload(&codes)?))
 }
@@ -48,6 +45,8 @@ pub struct Runner {
     kind: Kind,
     shape: Shape,
     sources: Vec<usize>,
+    /// Per source: how often one step of it is heard.
+    times: Vec<i32>,
 }
 
 enum Kind {
@@ -93,7 +92,9 @@ impl Runner {
                 Kind::Gather { index: dev.upload(index)?, source_len: shape_of(*source).len() }
             }
         };
-        Ok(Runner { kind, shape: node.shape, sources: node.sources() })
+        let sources = node.sources();
+        let times = net.times(&sources);
+        Ok(Runner { kind, shape: node.shape, sources, times })
     }
 
     /// The nodes whose trains `run` wants, in this order.
@@ -125,7 +126,7 @@ impl Runner {
             return layer.run(dev, images, self.shape, inputs);
         }
         let steps = inputs.iter().map(|t| t.steps).max().unwrap_or(1);
-        let inputs = align(dev, inputs, steps)?;
+        let inputs = align(dev, inputs, steps, &self.times)?;
         let frames = steps * images;
         let mut data = dev.scratch(frames * self.shape.len())?;
         match &self.kind {

@@ -7,8 +7,8 @@ use crate::compute::{Buffer, Device, time};
 use crate::error::Result;
 use crate::network::Shape;
 
-/// Spike trains of one node for a batch: counts `[steps][images][shape]`. `steps` is 1 where the trains are constant,
-/// and in the layered schedule, where only the totals over T matter.
+/// Spike trains of one node for a batch: counts `[steps][images][shape]`. `steps` is 1 where the trains are constant (one
+/// step stands for all), and in the layered schedule, where only the totals over T matter.
 pub struct Trains {
     pub steps: usize,
     pub images: usize,
@@ -114,17 +114,17 @@ impl Deref for Packed<'_> {
     }
 }
 
-/// Everybody's counts over `steps`; constant trains that run beside spiking ones are repeated.
-pub(super) fn align<'a>(dev: &Device, inputs: &[&'a Trains], steps: usize) -> Result<Vec<Counts<'a>>> {
-    inputs
-        .iter()
-        .map(|t| {
-            let counts = t.counts(dev)?;
-            if t.steps == steps {
-                return Ok(counts);
-            }
-            let once = dev.view(&counts)?;
-            Ok(Counts::Made(dev.upload(&once.repeat(steps))?))
-        })
-        .collect()
+/// Everybody's counts over `steps`; constant trains that run beside spiking ones are repeated, or multiplied by their
+/// `times` where those are totals.
+pub(super) fn align<'a>(dev: &Device, inputs: &[&'a Trains], steps: usize, times: &[i32]) -> Result<Vec<Counts<'a>>> {
+    let one = |(t, &times): (&&'a Trains, &i32)| {
+        let counts = t.counts(dev)?;
+        if t.steps == steps && times == 1 {
+            return Ok(counts);
+        }
+        let mut once = dev.view(&counts)?.into_owned();
+        once.iter_mut().for_each(|n| *n = n.saturating_mul(times));
+        Ok(Counts::Made(dev.upload(&if t.steps == steps { once } else { once.repeat(steps) })?))
+    };
+    inputs.iter().zip(times).map(one).collect()
 }

@@ -94,7 +94,13 @@ pub fn naive(net: &SpikingNetwork, raw: &[f32]) -> Run {
         }
         Schedule::Layered => {
             for node in 0..net.nodes.len() {
-                if matches!(net.nodes[node].op, SpikingOp::Neurons(_)) {
+                let constant = net.nodes[node].sources().iter().all(|&s| net.nodes[s].constant);
+                if matches!(net.nodes[node].op, SpikingOp::Neurons(_)) && constant {
+                    (0..steps).for_each(|t| {
+                        naive.integrate(node, t);
+                        naive.fire(node);
+                    });
+                } else if matches!(net.nodes[node].op, SpikingOp::Neurons(_)) {
                     (0..steps).for_each(|t| naive.integrate(node, t));
                     (0..steps).for_each(|_| naive.fire(node));
                 } else {

@@ -22,7 +22,8 @@ pub fn integrate_and_fire(dev: &Device, s: &Sizes) -> Result<Option<Case>> {
     let (dev, shape) = (dev.clone(), Shape::new(s.channels, s.side, s.side));
     let (images, steps) = (s.spike_images, s.steps);
     let (floor, ceil) = (i32::MIN / 2, i32::MAX / 2);
-    let spec = StepSpec { model: Model::IF, steps, steps_in: steps, settle: 0, images, shape, floor, ceil };
+    let spec =
+        StepSpec { model: Model::IF, steps, steps_in: steps, settle: 0, counted: false, images, shape, floor, ceil };
     let neurons = images * shape.len();
     let current = dev.upload(&integers(1, steps * neurons, -100, 300))?;
     let bias = dev.upload(&integers(2, shape.c, -20, 20))?;

@@ -285,7 +285,7 @@ impl Work<'_> {
             }
         }
         problem.prior = Some(w);
-        problem.ridge = self.options.ridge;
+        problem.ridge = self.options.ridge.fixed();
         Ok(Consumer { problem, columns: self.structure.columns(self.network, leader, consumer) })
     }
 
