@@ -188,6 +188,29 @@ fn palettes() {
     assert!(w.indexed_iter().all(|((o, i), w)| *w == palette[[o, codes[[o, i]] as usize]]));
 }
 
+/// Types: one an input; an output's codes are one number for each type, or zero.
+#[test]
+fn types() {
+    let folder = tempfile::tempdir().unwrap();
+    let (x, t) = samples();
+    let path = file(&folder, |npz| {
+        npz.add_array("x", &x).unwrap();
+        npz.add_array("t", &t).unwrap();
+    });
+    let out = folder.path().join("w.npz");
+    solved(&path, &["--types", "2", "--bits", "9", "--out", out.to_str().unwrap()]);
+    let mut npz = NpzReader::new(File::open(&out).unwrap()).unwrap();
+    let (w, codes): (Array2<f64>, Array2<i32>) = (npz.by_name("w").unwrap(), npz.by_name("codes").unwrap());
+    let (scale, types): (Array1<f64>, Array1<u8>) = (npz.by_name("scale").unwrap(), npz.by_name("types").unwrap());
+    assert_eq!(types.len(), w.dim().1);
+    let mut levels = vec![[None; 2]; w.dim().0];
+    for ((o, i), q) in codes.indexed_iter().filter(|(_, q)| **q != 0) {
+        assert_eq!(*levels[o][usize::from(types[i])].get_or_insert(*q), *q);
+        assert_eq!(w[[o, i]], f64::from(*q) * scale[o]);
+    }
+    assert!(codes.iter().any(|q| *q != 0));
+}
+
 #[test]
 fn bad_files_are_refused_in_one_line_that_names_the_array() {
     let folder = tempfile::tempdir().unwrap();
@@ -269,6 +292,12 @@ fn bad_flags_are_refused() {
         &["--palette", "4", "--bits-scale", "layer"],
         &["--palette", "4", "--scale-power-of-two"],
         &["--palette", "4", "--objective", "chebyshev"],
+        &["--types", "4"],
+        &["--types", "0", "--bits", "9"],
+        &["--types", "4", "--bits", "u4"],
+        &["--types", "4", "--palette", "4"],
+        &["--types", "4", "--bits", "9", "--lower", "-1"],
+        &["--types", "4", "--bits", "9", "--objective", "l1"],
         &["--signs", "input", "--bits", "4"],
         &["--signs", "input", "--levels", "-1,0,1"],
         &["--signs", "input", "--objective", "l1"],

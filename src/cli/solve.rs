@@ -24,7 +24,8 @@ use input::{Data, Input, Means, RawSamples};
 /// PROBLEM.npz holds `x` (S x n) and `t` (S x m), or `h` (n x n) and `b` (m x n); optionally `lower` and `upper`
 /// (a scalar, m, or m x n values) and `w` (m x n: what the ridge pulls towards). One JSON line on standard output says
 /// what was reached; W.npz holds `w` (m x n), `scale` (m), `bias` (m), with a grid `codes` (m x n), with palettes
-/// `palette` (m x K) and `codes` (positions in the row's palette), and where inputs own the signs `signs` (n).
+/// `palette` (m x K) and `codes` (positions in the row's palette), with types `types` (n), and where inputs own the signs
+/// `signs` (n).
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
     /// The problem file
@@ -59,6 +60,10 @@ pub struct Args {
     /// Every output has K values of its own, which the fit chooses, and a weight is one of them
     #[arg(long, value_name = "K", conflicts_with_all = ["bits", "levels"])]
     pub palette: Option<usize>,
+    /// Every input has one of K types, which the fit chooses, every output a level of the grid for each type, and a weight is
+    /// its output's level for the input's type, or zero
+    #[arg(long, value_name = "K", conflicts_with_all = ["palette", "bias_bits"])]
+    pub types: Option<usize>,
     /// How residuals count: l2 (squared), l1 (sum of magnitudes) or chebyshev (the largest magnitude); the latter two
     /// need x and t
     #[arg(long, value_enum, default_value = "l2")]
@@ -185,6 +190,7 @@ pub fn run(args: &Args) -> Result<()> {
         owner: args.bits_scale,
         signs: args.signs,
         palette: args.palette,
+        types: args.types,
         power_of_two: args.scale_power_of_two,
         method: args.method,
         paths: args.paths,
@@ -298,6 +304,7 @@ impl Outcome<'_> {
                 codes: solution.codes.as_deref(),
                 signs: solution.signs.as_deref(),
                 palette: solution.palette.as_deref(),
+                types: solution.types.as_deref(),
                 scale: &solution.scale,
                 bias,
                 bias_codes,
@@ -340,6 +347,8 @@ struct Found<'a> {
     signs: Option<&'a [i8]>,
     /// m x K.
     palette: Option<&'a [f64]>,
+    /// n.
+    types: Option<&'a [u8]>,
     scale: &'a [f64],
     bias: Vec<f64>,
     bias_codes: Option<Vec<i32>>,
@@ -369,6 +378,9 @@ fn write(out: &Path, found: &Found, n: usize, m: usize) -> Result<()> {
         let palette =
             Array2::from_shape_vec((m, palette.len() / m.max(1)), palette.to_vec()).map_err(|e| failed(&e))?;
         npz.add_array("palette", &palette).map_err(|e| failed(&e))?;
+    }
+    if let Some(types) = found.types {
+        npz.add_array("types", &Array1::from(types.to_vec())).map_err(|e| failed(&e))?;
     }
     npz.finish().map_err(|e| failed(&e))?;
     file.persist(out).map_err(|e| failed(&e))?;

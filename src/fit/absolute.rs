@@ -96,6 +96,9 @@ pub fn solve_absolute(
     if spec.signs != Signs::Free {
         return Err(Error::input("signs", "inputs own them with --objective l2 only"));
     }
+    if spec.types.is_some() {
+        return Err(Error::input("types", "are for --objective l2"));
+    }
     if spec.palette.is_some() {
         return Err(Error::input("palette", "is for --objective l2"));
     }

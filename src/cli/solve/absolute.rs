@@ -41,6 +41,7 @@ pub fn run(args: &Args, device: &Device, raw: &RawSamples, spec: &Spec) -> Resul
                 codes: fit.codes.as_deref(),
                 signs: None,
                 palette: None,
+                types: None,
                 scale: &fit.scale,
                 bias: fit.bias.clone(),
                 bias_codes: None,

@@ -332,6 +332,7 @@ fn integers(fields: &Fields, field: &str) -> Result<Vec<i32>> {
 
 fn of_dims(dims: &[usize]) -> Option<Shape> {
     match *dims {
+        _ if dims.contains(&0) => None,
         [c] => Some(Shape::new(c, 1, 1)),
         [c, h, w] => Some(Shape::new(c, h, w)),
         _ => None,

@@ -2,9 +2,11 @@
 //! src/lava/proc/lif/models.py, `AbstractPyLifModelFixed` and `PyLifModelBitAcc` ("bit-accurate with Loihi's hardware LIF
 //! dynamics").
 //!
-//!     u <- wrap(sgn(u) ((|u| (4096 - (du + 1))) >> 12) + (a << 6))
-//!     v <- clip(sgn(v) ((|v| (4096 - dv)) >> 12) + u + bias, +-(2^23 - 1))
-//!     v > vth << 6: a spike, v <- 0
+//! ```text
+//! u <- wrap(sgn(u) ((|u| (4096 - (du + 1))) >> 12) + (a << 6))
+//! v <- clip(sgn(v) ((|v| (4096 - dv)) >> 12) + u + bias, +-(2^23 - 1))
+//! v > vth << 6: a spike, v <- 0
+//! ```
 //!
 //! du = 4095 and dv = 0 leave no current over and no leak: the integrate-and-fire neuron that conversions use, in units of
 //! 2^6 (configs/chips/loihi1.toml).

@@ -1,9 +1,11 @@
 //! TrueNorth's neuron, deterministic modes: leak, two thresholds, reset modes. Source: Cassidy et al. 2013 ("Cognitive
 //! computing building block", the neuron's equations; widths from memory, see configs/chips/truenorth.toml) and RANC.
 //!
-//!     v <- v + sum of weights; v <- v + leak, which follows the sign of v in `reversal`
-//!     v >= threshold: a spike, and reset
-//!     v < -floor: v <- -floor (saturating) or the reset's mirror image
+//! ```text
+//! v <- v + sum of weights; v <- v + leak, which follows the sign of v in `reversal`
+//! v >= threshold: a spike, and reset
+//! v < -floor: v <- -floor (saturating) or the reset's mirror image
+//! ```
 //!
 //! leak = bias, reset by subtraction and a floor at the potential's end are the integrate-and-fire neuron of conversions.
 

@@ -1,9 +1,11 @@
 //! Xylo's neuron: decays by shifts, 16-bit state that saturates, several spikes a step. Source: Rockpool's bit-shift LIF
 //! module (`LIFBitshiftTorch`) for the order of the operations and the decay, Xylo's overview for the widths.
 //!
-//!     v <- v - (v >> dash_mem), i <- i - (i >> dash_syn), by 1 towards 0 where the shift leaves nothing
-//!     i <- sat16(i + a), v <- sat16(v + i + bias)
-//!     spikes = min(floor(v / threshold), most) where v is positive, v <- v - spikes threshold
+//! ```text
+//! v <- v - (v >> dash_mem), i <- i - (i >> dash_syn), by 1 towards 0 where the shift leaves nothing
+//! i <- sat16(i + a), v <- sat16(v + i + bias)
+//! spikes = min(floor(v / threshold), most) where v is positive, v <- v - spikes threshold
+//! ```
 //!
 //! dash_syn = 0 leaves no current over; the potential's leak cannot be switched off, from dash_mem = 15 on it is 1 a step.
 
