@@ -93,7 +93,7 @@ fn a_demo_loses_synapses() {
         ("by_rate", &["--sparsity", "0.6,fc1=80%", "--prune-by", "rate"]),
     ] {
         let out = path(name);
-        let report = json(&[&["convert", &job, "--out", &out, "--json"], args].concat());
+        let report = json(&[&["convert", &job, "--images", "200", "--out", &out, "--json"], args].concat());
         assert!(report["test"]["agreement"].as_f64().unwrap() > 0.85, "{args:?}: {}", report["test"]);
         assert!(report["notes"].to_string().contains("synapses left"));
         assert!(report["test"]["synops_per_image"].as_f64() < dense["test"]["synops_per_image"].as_f64());
@@ -168,7 +168,7 @@ fn a_chips_fan_in_is_kept_by_pruning() {
         let told = seen["verdict"]["pruned"].to_string();
         assert!(told.contains(&format!("{most} of the")) && told.contains("the same for all") == same, "{told}");
         let out = path(&format!("on{most}"));
-        let report = json(&["convert", &job, "--chip", chip, "--out", &out, "--json"]);
+        let report = json(&["convert", &job, "--images", "200", "--chip", chip, "--out", &out, "--json"]);
         assert!(report["test"]["agreement"].as_f64().unwrap() > 0.85, "{}", report["test"]);
         assert!(report["notes"].to_string().contains(&format!("the chip takes {most} inputs a neuron")));
         let net = synfit::export::safetensors::read(&Path::new(&out).join("weights.safetensors")).unwrap();
@@ -201,7 +201,8 @@ fn a_total_is_the_chips() {
     let small = chip("small.toml", "neurons = 1024", "neurons = 100");
     json(&["demo", "--device", "cpu", "--steps", "8", "--out", &path("demo"), "--json"]);
     let job = path("demo/job.toml");
-    let whole = json(&["convert", &job, "--chip", &small, "--out", &path("whole"), "--json"]);
+    let whole = json(&["convert", &job, "--images", "200", "--chip", &small, "--out", &path("whole"), "--json"]);
+    let job = path("whole/job.toml");
     let cores = whole["cost"]["cores"].as_u64().unwrap();
     assert!(cores > 8, "{cores}");
     for wanted in [cores - 1, cores / 2] {
