@@ -61,6 +61,7 @@ fn a_demo_is_made_smaller_and_swept() {
     assert_eq!(removals as u64, nodes - 1);
     assert_eq!(layer["measured"][0]["kept"], nodes.div_ceil(2));
     assert!(layer["measured"][0]["agreement"].as_f64().unwrap() > 0.9);
+    assert!(layer["survey_seconds"].as_f64().unwrap() > 0.0 && layer["seconds"].as_f64().unwrap() > 0.0);
     let svg = std::fs::read_to_string(folder.path().join("whole/sweep.svg")).unwrap();
     assert!(svg.starts_with("<svg") && svg.contains("polyline") && svg.contains("circle"));
     assert!(folder.path().join("whole/sweep.json").exists());
@@ -79,7 +80,7 @@ fn a_demo_loses_synapses() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).display().to_string();
     let (whole, job) = (path("whole"), path("whole/job.toml"));
-    let dense = json(&["demo", "--device", "cpu", "--out", &whole, "--json"]);
+    let dense = json(&["demo", "--device", "cpu", "--steps", "16", "--out", &whole, "--json"]);
     let stored = |name: &str| -> Vec<Vec<i32>> {
         let net = synfit::export::safetensors::read(&folder.path().join(name).join("weights.safetensors")).unwrap();
         net.nodes.iter().filter_map(codes).collect()
@@ -92,7 +93,7 @@ fn a_demo_loses_synapses() {
         ("by_rate", &["--sparsity", "0.6,fc1=80%", "--prune-by", "rate"]),
     ] {
         let out = path(name);
-        let report = json(&[&["convert", &job, "--out", &out, "--json"], args].concat());
+        let report = json(&[&["convert", &job, "--images", "200", "--out", &out, "--json"], args].concat());
         assert!(report["test"]["agreement"].as_f64().unwrap() > 0.85, "{args:?}: {}", report["test"]);
         assert!(report["notes"].to_string().contains("synapses left"));
         assert!(report["test"]["synops_per_image"].as_f64() < dense["test"]["synops_per_image"].as_f64());
@@ -159,7 +160,7 @@ fn a_chips_fan_in_is_kept_by_pruning() {
     };
     let rows = chip("rows.toml", "axons_in = 1024\nfan_in = 30");
     let together = chip("together.toml", "axons_in = 32\nfan_in = 40");
-    json(&["demo", "--device", "cpu", "--out", &path("whole"), "--json"]);
+    json(&["demo", "--device", "cpu", "--steps", "16", "--out", &path("whole"), "--json"]);
     let (job, model) = (path("whole/job.toml"), "configs/digits/digits_cnn.onnx");
     for (chip, most, same) in [(&rows, 30, false), (&together, 32, true)] {
         let seen = json(&["inspect", model, "--chip", chip, "--json"]);
@@ -167,7 +168,7 @@ fn a_chips_fan_in_is_kept_by_pruning() {
         let told = seen["verdict"]["pruned"].to_string();
         assert!(told.contains(&format!("{most} of the")) && told.contains("the same for all") == same, "{told}");
         let out = path(&format!("on{most}"));
-        let report = json(&["convert", &job, "--chip", chip, "--out", &out, "--json"]);
+        let report = json(&["convert", &job, "--images", "200", "--chip", chip, "--out", &out, "--json"]);
         assert!(report["test"]["agreement"].as_f64().unwrap() > 0.85, "{}", report["test"]);
         assert!(report["notes"].to_string().contains(&format!("the chip takes {most} inputs a neuron")));
         let net = synfit::export::safetensors::read(&Path::new(&out).join("weights.safetensors")).unwrap();
@@ -185,4 +186,54 @@ fn a_chips_fan_in_is_kept_by_pruning() {
             &format!("allows {}", if same { 40 } else { 30 }),
         );
     }
+}
+
+/// Totals by what a chip has: cores are counted by placing the network, and what is chosen is checked against the chip.
+#[test]
+fn a_total_is_the_chips() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let text = std::fs::read_to_string("configs/chips/digital.toml").unwrap();
+    let chip = |name: &str, from: &str, to: &str| {
+        std::fs::write(path(name), text.replace(from, to)).unwrap();
+        path(name)
+    };
+    let small = chip("small.toml", "neurons = 1024", "neurons = 100");
+    json(&["demo", "--device", "cpu", "--steps", "8", "--out", &path("demo"), "--json"]);
+    let job = path("demo/job.toml");
+    let whole = json(&["convert", &job, "--images", "200", "--chip", &small, "--out", &path("whole"), "--json"]);
+    let job = path("whole/job.toml");
+    let cores = whole["cost"]["cores"].as_u64().unwrap();
+    assert!(cores > 8, "{cores}");
+    for wanted in [cores - 1, cores / 2] {
+        let out = path(&format!("cores{wanted}"));
+        let keep = format!("cores={wanted}");
+        let report = json(&["convert", &job, "--chip", &small, "--keep", &keep, "--out", &out, "--json"]);
+        let taken = report["cost"]["cores"].as_u64().unwrap();
+        assert!(taken <= wanted && taken + 3 >= wanted, "{taken} cores where {wanted} were asked for");
+        assert!(report["test"]["agreement"].as_f64().unwrap() > 0.8);
+        assert!(report["neurons"].as_u64() < whole["neurons"].as_u64());
+        // what the report says is what another look at the smaller network says
+        let again = json(&["prune", &path("whole"), "--keep", &keep, "--out", &path("again"), "--json"]);
+        assert_eq!(again["cost"], report["cost"]);
+    }
+    let other = path("other");
+    let on = |chip: &str, keep: &str, words: &str| {
+        refused(&["convert", &job, "--chip", chip, "--keep", keep, "--out", &other], words);
+    };
+    on(&small, "cores=1", "with one node in every layer");
+    on("generic8", "cores=4", "no cores whose limits are known");
+    on(&small, "cores=4,neurons=100", "one of them");
+    on(&small, "cores=none", "takes a whole number");
+
+    // the chip's neurons: the outputs take a place, too
+    let neurons = whole["neurons"].as_u64().unwrap();
+    let outputs = 10;
+    let most = neurons / 2;
+    let few = chip("few.toml", "cores = 128", &format!("cores = 128\nneurons = {most}"));
+    refused(&["convert", &job, "--chip", &few, "--out", &other], "does not fit digital");
+    let keep = format!("neurons={}", most - outputs);
+    let report = json(&["convert", &job, "--chip", &few, "--keep", &keep, "--out", &other, "--json"]);
+    assert!(report["neurons"].as_u64().unwrap() <= most - outputs);
+    on(&few, &format!("neurons={}", most + 50), "does not fit digital");
 }

@@ -90,6 +90,18 @@ fn a_killed_conversion_goes_on_to_the_same_result() {
     }
 }
 
+/// Later layers' targets depend on a layer before them having lost synapses: the finished ones are asked.
+#[test]
+fn a_conversion_with_fewer_synapses_goes_on_to_the_same_result() {
+    let folder = tempfile::tempdir().unwrap();
+    let [whole, resumed] = ["whole", "resumed"].map(|name| folder.path().join(name));
+    let thin = ["--sparsity", "conv1=0.5"];
+    done(convert(&whole, "cpu", "400", &thin));
+    kill_after(convert(&resumed, "cpu", "400", &thin), &resumed, 2);
+    done(convert(&resumed, "cpu", "400", &[&thin[..], &["--resume"]].concat()));
+    assert!(result(&whole) == result(&resumed));
+}
+
 #[test]
 fn foreign_and_damaged_checkpoints_are_refused() {
     let folder = tempfile::tempdir().unwrap();

@@ -8,12 +8,9 @@ use super::kept::{self, Work};
 use super::output::OutputFolder;
 use super::progress::Progress;
 use super::{search, table};
-use crate::chip::place::{Placement, place};
-use crate::chip::rules::verdict;
-use crate::chip::{Demand, Most, fit_rules};
 use crate::compare::{Decision, Point, Trial, check_labels, compare, compare_at};
 use crate::compute::Device;
-use crate::convert::{self, Finished, LayerRecord};
+use crate::convert::{self, Finished, fits};
 use crate::error::{Error, Result};
 use crate::export;
 use crate::network;
@@ -94,7 +91,7 @@ pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])], keep: K
     // Whatever is wrong with a search's options shows with its first number of steps.
     let first = if wanted.is_some() { located.with_steps(search::FIRST) } else { located.clone() };
     let options = first.options(&network)?;
-    let mut placement = fitting(&network, &options)?;
+    fits::check(&network, &options)?;
     let calibration = located.calibration_images(&network)?;
     let test = located.test_images(&network)?;
     let labels = located.test_labels(&test)?;
@@ -143,9 +140,7 @@ pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])], keep: K
     let tested = began.elapsed().as_secs_f64();
     progress.done();
 
-    if conversion.layers.iter().any(|l| l.sparse.is_some()) {
-        placement = placed(&network, &options, &conversion.layers)?;
-    }
+    let placement = fits::placement(&network, &options, &conversion.layers);
     let mut report = Report {
         version: 1,
         synfit: env!("CARGO_PKG_VERSION").to_string(),
@@ -190,37 +185,6 @@ pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])], keep: K
 /// about twice the last alone.
 fn lengths(steps: u32) -> Vec<u32> {
     (0..).map(|k| 1 << k).take_while(|&t| t < steps).chain([steps]).collect()
-}
-
-/// Before any work: the chip's constraints must be ones that a conversion keeps, and the network must fit it. Where its
-/// layers lie.
-fn fitting(network: &network::Network, options: &convert::Options) -> Result<Placement> {
-    fit_rules(&options.chip)?;
-    let network = options.keep.shrunk(network)?;
-    let mut demand = Demand::of(&network, |a| convert::neurons_per_unit(a, options.population));
-    for layer in &mut demand.layers {
-        let inputs = options.sparse.most_inputs(layer.fan_in);
-        layer.most = (inputs < layer.fan_in).then_some(Most { inputs, together: false });
-    }
-    let found = verdict(&options.chip, &demand);
-    match found.first() {
-        Some(first) => Err(Error::input(format!("{} does not fit {}", network.name, options.chip.name), first)),
-        None => Ok(found.placement),
-    }
-}
-
-/// Where the layers lie with the synapses that are left.
-fn placed(network: &network::Network, options: &convert::Options, layers: &[LayerRecord]) -> Result<Placement> {
-    let network = options.keep.shrunk(network)?;
-    let mut demand = Demand::of(&network, |a| convert::neurons_per_unit(a, options.population));
-    for layer in &mut demand.layers {
-        let Some(left) = layers.iter().find(|l| l.name == layer.name).and_then(|l| l.sparse) else { continue };
-        let together = options.chip.most_inputs(layer.fan_in).is_some_and(|most| most.together);
-        layer.most = Some(Most { inputs: left.fan_in as u64, together });
-        // of what that many inputs a neuron would be
-        layer.density = left.kept as f64 / (left.of as u64 * left.fan_in as u64 / layer.fan_in).max(1) as f64;
-    }
-    Ok(place(&options.chip, &demand))
 }
 
 /// The tables and the result line.

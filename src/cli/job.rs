@@ -128,7 +128,7 @@ pub struct JobArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
     /// Make layers smaller: LAYER=N, LAYER=0.5 or LAYER=50% (a layer by its name, or conv2 for the second convolution,
-    /// fc1 for the first dense layer), one size without a name for all other layers, or neurons=N for the whole network;
+    /// fc1 for the first dense layer), one size without a name for all other layers, or neurons=N or cores=N (of the chip) for the whole network;
     /// several with commas [default: all nodes stay]
     #[arg(long, value_name = "SIZES", value_delimiter = ',', help_heading = "Size")]
     #[serde(skip_serializing_if = "Option::is_none")]

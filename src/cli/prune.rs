@@ -11,7 +11,7 @@ use super::progress::Progress;
 use super::table;
 use crate::compare::{Trial, compare};
 use crate::compute::Device;
-use crate::convert::{Finished, Keep, Options, smaller, sweep};
+use crate::convert::{Curve, Finished, Keep, Options, smaller, sweep};
 use crate::error::{Error, Result};
 use crate::fit::prune::Size;
 use crate::report::{LayerSweep, Measured, Report, svg};
@@ -163,7 +163,7 @@ fn run_sweep(args: &Args, job: &JobArgs) -> Result<()> {
 const SHOWN: [f64; 5] = [0.9, 0.75, 0.5, 0.25, 0.1];
 
 fn print(report: &Report, layers: &[LayerSweep]) {
-    let mut header = vec!["layer".to_string(), "nodes".to_string(), "seconds".to_string()];
+    let mut header = vec!["layer".to_string(), "nodes".to_string(), "seconds".to_string(), "pass".to_string()];
     header.extend(SHOWN.map(|share| format!("{:.0} %", 100.0 * share)));
     let measured = |l: &LayerSweep| -> String {
         let one = |m: &Measured| {
@@ -177,7 +177,9 @@ fn print(report: &Report, layers: &[LayerSweep]) {
     let rows: Vec<Vec<String>> = layers
         .iter()
         .map(|l| {
-            let mut row = vec![l.curve.layer.clone(), l.curve.nodes.to_string(), format!("{:.2}", l.curve.seconds)];
+            let Curve { layer, nodes, seconds, survey_seconds, .. } = &l.curve;
+            let mut row =
+                vec![layer.clone(), nodes.to_string(), format!("{seconds:.2}"), format!("{survey_seconds:.2}")];
             row.extend(SHOWN.map(|share| {
                 let kept = ((share * l.curve.nodes as f64).round() as usize).max(1);
                 l.cost(kept).map_or_else(|| "-".into(), |cost| format!("{cost:.1e}"))
@@ -191,5 +193,6 @@ fn print(report: &Report, layers: &[LayerSweep]) {
         "share of its readers' signal that a layer's absence of nodes costs, refitted, by the share that is kept\n"
     );
     println!("{}\n", table::render(&header, &rows, 1));
+    println!("pass: over the images, for the Gram matrices; one may serve several layers");
     println!("as converted: T = {}, agreement {}", report.steps, table::percent(report.test.agreement));
 }

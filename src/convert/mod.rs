@@ -8,6 +8,7 @@ mod contrast;
 mod encode;
 mod fingerprint;
 mod fire;
+pub mod fits;
 mod group;
 mod initial;
 mod layer;

@@ -5,6 +5,7 @@
 //! consumer that will be there are known: by what their removal costs the consumers' pre-activations when the rest is
 //! refitted to the trained activations. The walk then fits each layer from what is left to the whole network's targets.
 
+mod cores;
 mod rules;
 mod shrink;
 mod structure;
@@ -15,7 +16,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Images, Options, Watch, go_on, views};
+use super::{Images, Options, Watch, fits, go_on, views};
 use crate::compute::Device;
 use crate::compute::gram;
 use crate::compute::solver::dense;
@@ -23,10 +24,13 @@ use crate::error::{Error, Result};
 use crate::fit::prune::{Consumer, Pruner, Removal, spread};
 use crate::fit::{Problem, Sums};
 use crate::network::{Network, Op};
+use cores::Cores;
+use shrink::shrunk_by;
 use structure::{Origin, Structure};
 use survey::{Activity, Survey};
 
-pub use rules::{Keep, find};
+pub use rules::{Keep, Total, find};
+pub use shrink::{shrunk_to, smallest};
 
 /// How the nodes that go are chosen. The rest is refitted in the same way whatever it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,6 +95,7 @@ pub fn plan(
     let mut work = Work { network, structure, options, survey, sums: BTreeMap::new(), plan: Plan::default() };
     if let Some(total) = options.keep.total {
         work.spread(total, &mut sizes)?;
+        fits::fitting(&shrunk_by(network, &work.structure, &sizes), options)?;
     }
     for (l, size) in sizes.iter_mut().enumerate() {
         *size = size.filter(|&n| n < network.nodes[l].shape.c);
@@ -107,6 +112,10 @@ pub struct Curve {
     pub removals: Vec<Removal>,
     /// From the Gram matrices to the last removal.
     pub seconds: f64,
+    /// The pass over the images that its readers' Gram matrices come from. Where one pass serves several layers each is
+    /// told the whole of it.
+    #[serde(default)]
+    pub survey_seconds: f64,
 }
 
 /// Curves of the layers called `names` (see `Keep`), or of all that can be pruned, each with the others whole.
@@ -191,6 +200,11 @@ impl Work<'_> {
         let later = |j: &usize| leaders.iter().any(|&l| l < leader && self.reads(*j, l));
         let done: Vec<usize> = self.sums.keys().copied().filter(|j| !later(j)).collect();
         done.iter().for_each(|j| drop(self.sums.remove(j)));
+    }
+
+    /// Whether some of its consumers' sums are not at hand.
+    fn lacks(&self, leader: usize) -> bool {
+        self.structure.consumers(self.network, leader).iter().any(|j| !self.sums.contains_key(j))
     }
 
     /// Has the sums of the leader's consumers at hand, and those of as many leaders before it as memory allows.
@@ -289,8 +303,20 @@ impl Work<'_> {
         Ok(Consumer { problem, columns: self.structure.columns(self.network, leader, consumer) })
     }
 
-    /// Gives the layers that have no size one, so that the network has at most `total` neurons.
-    fn spread(&mut self, total: usize, sizes: &mut [Option<usize>]) -> Result<()> {
+    /// Gives the layers that have no size one, so that the network keeps to the total.
+    fn spread(&mut self, total: Total, sizes: &mut [Option<usize>]) -> Result<()> {
+        match total {
+            Total::Neurons(total) => self.spread_neurons(total, sizes),
+            Total::Cores(total) => {
+                let open: Vec<usize> = self.structure.leaders().into_iter().filter(|&l| sizes[l].is_none()).collect();
+                let curves = self.curves(&open)?;
+                let cores = Cores { network: self.network, structure: &self.structure, options: self.options };
+                cores.spread(total, sizes, &open, &curves)
+            }
+        }
+    }
+
+    fn spread_neurons(&mut self, total: usize, sizes: &mut [Option<usize>]) -> Result<()> {
         let per_unit = |i: usize| match &self.network.nodes[i].op {
             Op::Neurons { activation, .. } if i != self.network.output => {
                 views::population(*activation, self.options.population) as usize
@@ -332,8 +358,13 @@ impl Work<'_> {
     /// Nested removals of each leader alone, down to one channel.
     fn curves(&mut self, leaders: &[usize]) -> Result<Vec<Curve>> {
         let mut curves = vec![];
+        let mut survey_seconds = 0.0;
         for &leader in leaders.iter().rev() {
-            self.ready(leader, leaders, &[])?;
+            let start = Instant::now();
+            if self.lacks(leader) {
+                self.ready(leader, leaders, &[])?;
+                survey_seconds = start.elapsed().as_secs_f64();
+            }
             go_on(self.survey.watch)?;
             let start = Instant::now();
             let node = &self.network.nodes[leader];
@@ -342,7 +373,8 @@ impl Work<'_> {
             let problems = consumers.iter().map(|&j| self.consumer(leader, j)).collect::<Result<Vec<_>>>()?;
             let removals = Pruner::new(&problems)?.greedy(1)?;
             let seconds = start.elapsed().as_secs_f64();
-            curves.push(Curve { layer: node.name.clone(), nodes: node.shape.c, removals, seconds });
+            let layer = node.name.clone();
+            curves.push(Curve { layer, nodes: node.shape.c, removals, seconds, survey_seconds });
             self.forget(leader, leaders);
             self.survey.watch.tick();
         }

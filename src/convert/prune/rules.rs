@@ -1,4 +1,4 @@
-//! What sizes the user wants: `fc1=64`, `0.5`, `conv2=75%`, `neurons=20000`.
+//! What sizes the user wants: `fc1=64`, `0.5`, `conv2=75%`, `neurons=20000`, `cores=12`.
 
 use super::structure::Structure;
 use crate::error::{Error, Result};
@@ -6,7 +6,13 @@ use crate::fit::prune::Size;
 use crate::network::{Network, Op};
 
 /// Of all layers together.
-const TOTAL: &str = "neurons";
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Total {
+    /// Of the whole network.
+    Neurons(usize),
+    /// Of the chip.
+    Cores(u64),
+}
 
 /// Sizes as they were asked for.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -15,8 +21,7 @@ pub struct Keep {
     pub named: Vec<(String, Size)>,
     /// Of every other layer that can be pruned.
     pub others: Option<Size>,
-    /// Neurons of the whole network.
-    pub total: Option<usize>,
+    pub total: Option<Total>,
 }
 
 impl Keep {
@@ -30,10 +35,14 @@ impl Keep {
         let mut keep = Keep::default();
         for item in items.iter().map(|i| i.trim()) {
             match item.rsplit_once('=') {
-                Some((TOTAL, number)) => {
-                    let number = number.trim().parse::<usize>().ok().filter(|n| *n > 0);
-                    let wrong = || Error::input("keep", format!("`{item}`: neurons=N takes a whole number"));
-                    keep.total = Some(number.ok_or_else(wrong)?);
+                Some((name @ ("neurons" | "cores"), number)) => {
+                    let number = number.trim().parse::<usize>().ok().filter(|n| *n > 0).ok_or_else(|| {
+                        Error::input("keep", format!("`{item}`: {name}=N takes a whole number")) //
+                    })?;
+                    let total = if name == "cores" { Total::Cores(number as u64) } else { Total::Neurons(number) };
+                    if keep.total.replace(total).is_some() {
+                        return Err(Error::input("keep", "neurons=N or cores=N, one of them and once"));
+                    }
                 }
                 Some((layer, size)) => keep.named.push((layer.trim().to_string(), size.trim().parse()?)),
                 None => keep.others = Some(item.parse()?),
@@ -42,7 +51,7 @@ impl Keep {
         if keep.others.is_some() && keep.total.is_some() {
             return Err(Error::input(
                 "keep",
-                "a size for all layers and neurons=N say the same twice: give one of them",
+                "a size for all layers and neurons=N or cores=N say the same twice: give one of them",
             ));
         }
         Ok(keep)

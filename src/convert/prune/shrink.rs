@@ -3,32 +3,48 @@
 
 use std::borrow::Cow;
 
+use super::super::LayerRecord;
 use super::rules::Keep;
 use super::structure::{Origin, Structure};
 use crate::error::Result;
 use crate::network::{Block, Network, Node, Op, Shape};
 
-impl Keep {
-    /// `network` with as many channels as will stay. With a total, layers without a size of their own stay whole: how it
-    /// is spread is measured later.
-    ///
-    /// # Errors
-    /// Input: sizes that make no sense for the network.
-    pub fn shrunk<'a>(&self, network: &'a Network) -> Result<Cow<'a, Network>> {
-        if self.is_all() {
-            return Ok(Cow::Borrowed(network));
-        }
-        let structure = Structure::of(network);
-        let sizes = self.sizes(network, &structure)?;
-        let stays = |origin: &Origin| origin.is_none_or(|(leader, c)| sizes[leader].is_none_or(|size| c < size));
-        let kept: Vec<Vec<usize>> = structure
-            .origin
-            .iter()
-            .map(|channels| (0..channels.len()).filter(|&c| stays(&channels[c])).collect())
-            .collect();
-        let nodes = (0..network.nodes.len()).map(|i| node(network, &kept, i)).collect();
-        Ok(Cow::Owned(Network { nodes, ..network.clone() }))
+/// `network` at the sizes that are asked for. Layers that a total leaves open have one node.
+///
+/// # Errors
+/// Input: sizes that make no sense for the network.
+pub fn smallest<'a>(network: &'a Network, keep: &Keep) -> Result<Cow<'a, Network>> {
+    if keep.is_all() {
+        return Ok(Cow::Borrowed(network));
     }
+    let structure = Structure::of(network);
+    let mut sizes = keep.sizes(network, &structure)?;
+    if keep.total.is_some() {
+        structure.leaders().into_iter().for_each(|l| sizes[l] = sizes[l].or(Some(1)));
+    }
+    Ok(shrunk_by(network, &structure, &sizes))
+}
+
+/// `network` as a conversion has left it.
+pub fn shrunk_to<'a>(network: &'a Network, layers: &[LayerRecord]) -> Cow<'a, Network> {
+    let left = |name: &str| layers.iter().find(|l| l.name == name).and_then(|l| l.pruned).map(|p| p.kept);
+    if layers.iter().all(|l| l.pruned.is_none()) {
+        return Cow::Borrowed(network);
+    }
+    let sizes: Vec<Option<usize>> = network.nodes.iter().map(|n| left(&n.name)).collect();
+    shrunk_by(network, &Structure::of(network), &sizes)
+}
+
+/// `network` with so many channels of each leader that has a size.
+pub fn shrunk_by<'a>(network: &'a Network, structure: &Structure, sizes: &[Option<usize>]) -> Cow<'a, Network> {
+    let stays = |origin: &Origin| origin.is_none_or(|(leader, c)| sizes[leader].is_none_or(|size| c < size));
+    let kept: Vec<Vec<usize>> = structure
+        .origin
+        .iter()
+        .map(|channels| (0..channels.len()).filter(|&c| stays(&channels[c])).collect())
+        .collect();
+    let nodes = (0..network.nodes.len()).map(|i| node(network, &kept, i)).collect();
+    Cow::Owned(Network { nodes, ..network.clone() })
 }
 
 fn node(network: &Network, kept: &[Vec<usize>], i: usize) -> Node {

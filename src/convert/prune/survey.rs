@@ -3,15 +3,30 @@
 
 use std::collections::BTreeMap;
 
+use super::super::room::size;
 use super::super::{Images, Watch, go_on};
-use crate::compute::Device;
 use crate::compute::gram::{Moments, PatchSpec, Sums};
+use crate::compute::{Device, free_host_bytes};
 use crate::error::{Error, Result};
 use crate::forward::Forward;
 use crate::network::{Network, Op, Shape};
 
-/// Inputs of a consumer beyond which its H is not factored.
-const MOST_INPUTS: usize = 8192;
+/// n x n matrices in f64 of one consumer at a time: the sums, the problem's H, the system's, its factor and inverse, and
+/// what is left of the inverse while nodes go.
+const COPIES: u64 = 6;
+
+/// Why a consumer of `n` inputs is not looked at where `free` bytes are.
+fn refusal(n: usize, free: u64) -> Option<String> {
+    let square = (n as u64).saturating_mul(n as u64).saturating_mul(size_of::<f64>() as u64);
+    let need = square.saturating_mul(COPIES);
+    (need > free).then(|| {
+        format!(
+            "has {n} inputs: to prune what it reads takes {} where {} are free; keep the layers before it whole",
+            size(need),
+            size(free)
+        )
+    })
+}
 
 /// Of one layer's trained activations, per channel.
 #[derive(Debug, Clone, Default)]
@@ -38,7 +53,7 @@ impl Survey<'_> {
     /// One pass over the calibration images: moments of the inputs of `consumers`, activity of `layers`.
     ///
     /// # Errors
-    /// Input: a consumer has too many inputs. A broken device, an interrupt.
+    /// Input: a consumer has more inputs than memory allows. A broken device, an interrupt.
     pub fn run(
         &self,
         consumers: &[usize],
@@ -47,9 +62,7 @@ impl Survey<'_> {
         let mut moments = BTreeMap::new();
         for &j in consumers {
             let node = &self.network.nodes[j];
-            let n = self.inputs(j);
-            if n > MOST_INPUTS {
-                let why = format!("has {n} inputs; what it reads can be pruned up to {MOST_INPUTS}");
+            if let Some(why) = free_host_bytes().and_then(|free| refusal(self.inputs(j), free)) {
                 return Err(Error::input(format!("keep: layer {}", node.name), why));
             }
             // The targets are W times the inputs: H says it all.
@@ -112,5 +125,19 @@ impl Activity {
             let peak = &mut self.peak[i % shape.c];
             *peak = plane.iter().fold(*peak, |m, v| m.max(f64::from(v.abs())));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::refusal;
+
+    #[test]
+    fn many_inputs_are_refused_by_memory_alone() {
+        let need = 6 * 8 * 9216u64 * 9216;
+        assert_eq!(refusal(9216, need), None);
+        let why = refusal(9216, 2 << 30).unwrap();
+        assert!(why.contains("9216 inputs") && why.contains("3.8 GiB where 2.0 GiB are free"), "{why}");
+        assert!(refusal(usize::MAX, u64::MAX - 1).is_some());
     }
 }
