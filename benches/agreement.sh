@@ -1,9 +1,8 @@
 #!/usr/bin/env bash
 # Agreement in few steps: every bar one line, with what was measured and what is asked; exit status 1 if one is missed.
-# 8 bits, one scale per output channel, integrate-and-fire, 256 calibration images unless said. Where no schedule is asked
-# for, the one that agrees better; streaming networks with the settling windows, and others with the options, that were the
-# best of a few on these same images (benches/RESULTS.md). Takes about a quarter of an hour on two cores. Needs python3 with
-# numpy. Usage: SYNFIT_DATA=DIR benches/agreement.sh [NAME ...]   (names as below; default all)
+# 8 bits, one scale per output channel, integrate-and-fire, 256 calibration images and default options unless said: 16 bits
+# and response-aware targets for acasxu, these targets for mlp_256x4. Takes about a quarter of an hour on two cores. Needs
+# python3 with numpy. Usage: SYNFIT_DATA=DIR benches/agreement.sh [NAME ...]   (names as below; default all)
 # SYNFIT=PATH: that binary instead of a fresh build.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -43,13 +42,12 @@ for bits in 8 4 3; do
         [ $bits = 4 ] && bars="drop<=1"
         [ $bits = 3 ] && bars="drop<=3"
         [ $bits = 8 ] && args=() || args=(--bits $bits)
-        [ "$schedule" = streaming ] && args+=(--settle 2,0)
         bar resnet20 "$schedule" "$steps" "$bars" -- "${net[@]}" "${args[@]}"
     done
 done
 bar resnet8 layered 32 "agreement>=92" -- --model "$networks/cifar10_resnet8.onnx" "${cifar[@]}"
 bar nhwc_small streaming 32 "agreement>=95" -- --model "$networks/cifar10_nhwc_small.onnx" "${cifar[@]}" \
-    --scale 0.00392156862745098 --settle 4 --ridge 0.1
+    --scale 0.00392156862745098
 
 # The first half of the pictures to fit on, the other to test on.
 if [ ${#wanted[@]} -eq 0 ] || [[ " ${wanted[*]} " == *" squeezenet10 "* ]]; then
@@ -69,17 +67,17 @@ done
 bar lenet layered 4 "agreement>=99.5,spikes<9000" -- --model "$networks/mnist_lenet_avgpool.onnx" "${mnist[@]}" --images 256
 bar sigmoid_6x200 layered 32 "agreement>=99" -- --model "$networks/mnist_mlp_sigmoid_6x200.onnx" "${mnist[@]}" --images 256
 bar mlp_256x4 streaming 4 "agreement>=99" -- --model "$networks/mnist_mlp_256x4.onnx" "${mnist[@]}" --images 256 \
-    --targets response --ridge 0.1
+    --targets response
 for which in 1_1 3_3; do
     for row in 128:95 256:97 1024:99; do
         bar "acasxu_$which" layered "${row%:*}" "agreement>=${row#*:}" -- --model "$networks/acasxu_$which.onnx" \
-            "${acasxu[@]}" --images 256 --targets response
+            "${acasxu[@]}" --images 256 --bits 16 --targets response
     done
 done
 bar cartpole layered 64 "agreement>=99" -- --model "$networks/cartpole_policy.onnx" "${cartpole[@]}" --images 256
 bar lunarlander layered 64 "agreement>=99" -- --model "$networks/lunarlander_policy.onnx" "${lunarlander[@]}" --images 256
 for row in toycar:toycar_autoencoder rul:rul_cnn_window20; do
     bar "${row%:*}" streaming 64 "error<=2" -- --model "$networks/${row#*:}.onnx" --calibration uniform:-1..1 --images 256 \
-        --test-images 500 --decision none --ridge 0.1
+        --test-images 500 --decision none
 done
 exit $failed
