@@ -120,7 +120,7 @@ fn a_conversion_is_checked_from_its_folder() {
     assert!(record["rows"].as_array().unwrap().len() >= 8);
     // Another job than the one that gave the weights.
     let job = std::fs::read_to_string(out.join("job.toml")).unwrap();
-    std::fs::write(out.join("job.toml"), job.replace("ridge = 0.01", "ridge = 0.3")).unwrap();
+    std::fs::write(out.join("job.toml"), job.replace("ridge = \"auto\"", "ridge = 0.3")).unwrap();
     let done = run(&["check", dir, "--rows", "1"]);
     assert_eq!(done.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&done.stdout).contains("does not give the stored network"));

@@ -17,6 +17,8 @@ const PATHS: usize = 8;
 /// Thresholds a step that a bias may be before its unit's threshold is widened, and bits of a bias that need that.
 const MOST_BIAS: f64 = 2.0;
 const NARROW: u32 = 16;
+/// The same for a unit's largest weight where units share a scale, in that of the middle unit.
+const MOST_WEIGHT: f64 = 4.0;
 /// Fits again with scales that leave room for the biases, which move a little each time.
 const TRIES: usize = 4;
 const MORE_ROOM: f64 = 1.1;
@@ -74,21 +76,32 @@ impl Walk<'_> {
         Ok(tried)
     }
 
-    /// Where a layer's units share a scale, or biases have few bits, one unit with a large bias (mostly one that is always
-    /// silent) makes all others coarse. Its threshold is widened instead, and its targets with it; none if no unit needs it.
+    /// Where a layer's units share a scale, or biases have few bits, one unit with a large bias or large weights (mostly one
+    /// that is nearly always silent, so that its threshold is low) makes all others coarse. Its threshold is widened instead,
+    /// and its targets with it; none if no unit needs it.
     pub(super) fn widened<'a>(&self, code: &'a mut Code, solved: &Solved, targets: &mut Sums) -> Option<&'a Code> {
-        let narrow = self.rules.owner == ScaleOwner::Layer || self.options.chip.state.bias_bits < NARROW;
+        let shared = self.rules.owner == ScaleOwner::Layer;
+        let narrow = shared || self.options.chip.state.bias_bits < NARROW;
         // a threshold that stands for twice as much halves the current, where that is proportional to the unit's input
         let through_zero = |r: &Ramp| r.start == 0.0 && r.rest == 0.0;
         let proportional = code.population() == 1 && code.ramps.iter().flatten().all(through_zero);
-        let widest = solved.bias.iter().fold(0f64, |m, b| m.max(b.abs()));
         let linear = !encode::inverts(&self.spiking.model) && !self.spiking.model.is_leaky();
-        if self.rules.grid.is_none() || !(narrow && proportional && linear && widest > MOST_BIAS) {
+        if self.rules.grid.is_none() || !(narrow && proportional && linear) {
+            return None;
+        }
+        let rows = solved.solutions.iter().flat_map(|s| s.free.chunks(targets.n));
+        let largest: Vec<f64> = rows.map(|row| row.iter().fold(0.0, |most, w| w.abs().max(most))).collect();
+        let mut sorted = largest.clone();
+        sorted.sort_by(f64::total_cmp);
+        let most = if shared { MOST_WEIGHT * sorted[sorted.len() / 2] } else { f64::INFINITY };
+        let by_weight = |largest: f64| if most > 0.0 { largest / most } else { 1.0 };
+        let factors: Vec<f64> =
+            solved.bias.iter().zip(largest).map(|(b, w)| (b.abs() / MOST_BIAS).max(by_weight(w)).max(1.0)).collect();
+        if factors.iter().all(|f| *f == 1.0) {
             return None;
         }
         let n = targets.n;
-        for (row, bias) in solved.bias.iter().enumerate() {
-            let factor = (bias.abs() / MOST_BIAS).max(1.0);
+        for (row, factor) in factors.into_iter().enumerate() {
             code.ramps[row].iter_mut().for_each(|r| (r.width, r.value) = (r.width * factor, r.value * factor));
             targets.b[row * n..(row + 1) * n].iter_mut().for_each(|b| *b /= factor);
             targets.z_sum[row] /= factor;
