@@ -38,7 +38,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("synfit")
     parser.add_argument("data")
-    parser.add_argument("--images", default="250,500,1000,2000")
+    parser.add_argument("--images", default="500,1000,1500,2000")
     parser.add_argument("--runs", type=int, default=3)
     args = parser.parse_args()
     sizes = [int(n) for n in args.images.split(",")]

@@ -183,7 +183,7 @@ pub struct JobArgs {
     #[arg(long, help_heading = "Run")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
-    /// Memory for activations and spikes in flight, in MiB [default: 256]
+    /// Memory for activations and spikes in flight, in MiB [default: 160]
     #[arg(long, value_name = "MIB", help_heading = "Run")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<u64>,
@@ -282,7 +282,7 @@ impl JobArgs {
             population: Some(4),
             device: text("auto"),
             seed: Some(0),
-            memory: Some(256),
+            memory: Some(160),
             ..JobArgs::default()
         }
     }
