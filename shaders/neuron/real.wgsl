@@ -5,7 +5,7 @@ struct Params {
     steps: u32, steps_in: u32, settle: u32,
     neurons: u32, len: u32, area: u32,
     zero_reset: u32, refractory: u32, most_spikes: i32, strict: u32,
-    decay: f32, ceil: u32, dash: u32,
+    decay: f32, unused_ceil: u32, unused_dash: u32, // the integer kernel's
     counted: u32,
 }
 @group(0) @binding(0) var<uniform> p: Params;

@@ -6,6 +6,8 @@
 //! The result is `conv::integer` and `step::integer`, bit for bit: all of it is integer arithmetic that is proven, when
 //! the layer is made, not to overflow.
 
+mod sink;
+
 use pulp::{Scalar, Simd};
 use rayon::prelude::*;
 
@@ -14,6 +16,7 @@ use super::patch::View;
 use super::spikes::Spikes;
 use crate::network::Shape;
 use crate::neuron::{Model, Reset, step};
+use sink::{Bits, Counts, Sink};
 
 /// Output channels of one vector.
 const WIDTH: usize = 16;
@@ -146,7 +149,7 @@ impl Layer {
         let initial = lanes(initial, self.chunks * self.wide, 0);
         out.bytes_mut().par_chunks_mut(image_bytes.max(1)).enumerate().for_each(|(image, out)| {
             out.par_chunks_mut(PIECE * each).enumerate().for_each(|(piece, out)| {
-                let mut spikes = Bits { out, each, steps: self.steps };
+                let mut spikes = Bits::new(out, each, self.steps);
                 self.piece(
                     image,
                     piece * PIECE,
@@ -180,8 +183,7 @@ impl Layer {
             }
         }
         jobs.par_iter_mut().enumerate().for_each(|(image, out)| {
-            let sums = vec![[0; WIDTH]; initials.len() * self.wide];
-            let mut counts = Counts { out, shape: self.shape, sums, done: Vec::new() };
+            let mut counts = Counts::new(out, self.shape, self.wide);
             self.piece(image, 0, self.shape.area(), inputs, constant, &initials, &mut counts);
         });
     }
@@ -329,7 +331,7 @@ impl Block {
             let from = position as usize * self.bytes * steps + first;
             let patterns = &table[tap as usize * self.bytes..][..self.bytes];
             for (byte, patterns) in patterns.iter().enumerate() {
-                let Some(spikes) = source[from + byte * steps..].first_chunk::<S>() else { return S };
+                let spikes = &source[from + byte * steps..][..S];
                 for (sums, spikes) in sums.iter_mut().zip(spikes) {
                     let (low, high) = (&patterns[usize::from(spikes & 15)], &patterns[16 + usize::from(spikes >> 4)]);
                     for n in 0..N {
@@ -353,83 +355,6 @@ impl Block {
             }
         }
         S
-    }
-}
-
-/// Where spikes go.
-trait Sink {
-    /// One vector of neurons at one step. `vector` counts within the chunk, `position` from the piece's first;
-    /// `channel` is the vector's first.
-    fn spikes(&mut self, trial: usize, vector: usize, step: usize, position: usize, channel: usize, fires: Lanes<i32>);
-    /// All steps of a position are done; `channel` is the chunk's first.
-    fn finish(&mut self, position: usize, channel: usize);
-}
-
-/// A piece of `Spikes`.
-struct Bits<'a> {
-    out: &'a mut [u8],
-    each: usize,
-    steps: usize,
-}
-
-impl Sink for Bits<'_> {
-    #[inline(always)]
-    fn spikes(&mut self, _: usize, _: usize, step: usize, position: usize, channel: usize, fires: Lanes<i32>) {
-        let out = &mut self.out[position * self.each..][..self.each];
-        let fires = fires.map(|f| f as u8);
-        for (byte, eight) in fires.as_chunks::<8>().0.iter().enumerate() {
-            // A chunk's last vectors may have no channel at all.
-            if let Some(out) = out.get_mut((channel / 8 + byte) * self.steps + step) {
-                // Byte i of the word is 0 or 1: the product gathers them in its highest byte, the first lowest.
-                *out = (u64::from_le_bytes(*eight).wrapping_mul(0x0102_0408_1020_4080) >> 56) as u8;
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn finish(&mut self, _: usize, _: usize) {}
-}
-
-/// Counts of an image, one result for each trial.
-struct Counts<'a, 'b> {
-    out: &'a mut [&'b mut [f32]],
-    shape: Shape,
-    /// trials x vectors of a chunk: the position under way.
-    sums: Vec<Lanes<i32>>,
-    /// The same for up to `BESIDE` finished positions: channel after channel their sums lie too far apart in `out` to be
-    /// written one by one.
-    done: Vec<Lanes<i32>>,
-}
-
-/// Positions written at a time.
-const BESIDE: usize = 16;
-
-impl Sink for Counts<'_, '_> {
-    #[inline(always)]
-    fn spikes(&mut self, trial: usize, vector: usize, _: usize, _: usize, _: usize, fires: Lanes<i32>) {
-        let wide = self.sums.len() / self.out.len();
-        for (sum, fires) in self.sums[trial * wide + vector].iter_mut().zip(fires) {
-            *sum += fires;
-        }
-    }
-
-    #[inline(always)]
-    fn finish(&mut self, position: usize, channel: usize) {
-        let (area, wide) = (self.shape.area(), self.sums.len() / self.out.len());
-        self.done.extend_from_slice(&self.sums);
-        self.sums.fill([0; WIDTH]);
-        let beside = position % BESIDE + 1;
-        if beside < BESIDE && position + 1 < area {
-            return;
-        }
-        for (trial, out) in self.out.iter_mut().enumerate() {
-            for (lane, plane) in out[channel * area..].chunks_exact_mut(area).take(wide * WIDTH).enumerate() {
-                let sums = self.done[trial * wide + lane / WIDTH..].iter().step_by(self.sums.len());
-                let plane = &mut plane[position + 1 - beside..=position];
-                plane.iter_mut().zip(sums).for_each(|(out, sums)| *out = sums[lane % WIDTH] as f32);
-            }
-        }
-        self.done.clear();
     }
 }
 

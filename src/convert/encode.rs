@@ -10,12 +10,11 @@
 use rayon::prelude::*;
 
 use super::tail;
+use super::views::Populations;
 use crate::compute::simd::{sum_pairs, vectorized};
 use crate::fit;
 use crate::network::Activation;
 use crate::neuron::Model;
-
-use super::views::Populations;
 
 /// One neuron's part in a unit.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -173,14 +172,14 @@ fn threshold(layer: &Layer, z: &[f32], hi: f64, top: f64) -> Option<Ramp> {
     if layer.model.is_leaky() {
         return Some(Ramp::new(0.0, hi, hi)); // `leaky` chooses the rest
     }
-    let (positive, weight): (Vec<f32>, Vec<f32>) = tail::smoothed(z, layer.steps)
+    // Neurons that share the range count as one would with so many times the steps.
+    let levels = layer.steps * layer.population.rectified as u32;
+    let (positive, weight): (Vec<f32>, Vec<f32>) = tail::smoothed(z, levels)
         .into_iter()
         .filter(|(v, _)| *v > 0.0)
         .map(|(v, weight)| (v as f32, weight as f32))
         .unzip();
     let v0 = layer.model.initial_potential();
-    // Neurons that share the range count as one would with so many times the steps.
-    let levels = layer.steps * layer.population.rectified as u32;
     let steps = f64::from(levels);
     // A hard reset's high rates are coarse (1, 1/2, 1/3 ..): there it pays to stay low.
     let (least, count) = if layer.model == Model::IF { (0.25, 40) } else { (0.25 / layer.model.max_rate(), 80) };

@@ -3,7 +3,7 @@
 use super::layer::Task;
 use crate::compute::gram::Sums;
 use crate::error::Result;
-use crate::fit::{self, Problem};
+use crate::fit::{self, Fold, Problem};
 
 /// Raw sums of one group, columns times their scale (see `Task::scales`).
 pub(super) struct Group<'a> {
@@ -38,6 +38,12 @@ impl<'a> Group<'a> {
     pub fn sums(&self) -> fit::Sums<'_> {
         let Self { h, b, x, t, tt, count } = self;
         fit::Sums { h, b, x, t, tt, count: *count }
+    }
+
+    /// The same as one part of the samples.
+    pub fn fold(self) -> Fold {
+        let Self { h, b, x, t, tt, count } = self;
+        Fold { h, b, x, t: t.to_vec(), tt: tt.to_vec(), count }
     }
 
     /// With a ridge towards `prior` (m x n).

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::group::Group;
 use super::layer::{Rows, Task};
 use super::walk::Walk;
 use crate::compute::gram::Sums;
@@ -85,32 +86,14 @@ impl Walk<'_> {
         if folds.len() < 2 {
             return Ok(self.options.ridge.fixed());
         }
-        let scales = task.scales();
-        let (n, m) = (task.inputs(), task.shape.c / task.groups);
-        let problems: Vec<Vec<Fold>> =
-            (0..task.groups).map(|g| folds.iter().map(|sums| fold(sums, g, &scales)).collect()).collect();
-        debug_assert!(folds.iter().all(|f| (f.n, f.m) == (n, m)));
+        let m = task.shape.c / task.groups;
+        let of_group = |g: usize| folds.iter().map(|sums| Group::new(task, sums, g, m).fold()).collect();
+        let problems: Vec<Vec<Fold>> = (0..task.groups).map(of_group).collect();
         // errors count in thresholds
         let square = |channel: usize| -> f64 {
             rows.gain[channel * rows.population..(channel + 1) * rows.population].iter().map(|g| g * g).sum()
         };
         let weight: Vec<Vec<f64>> = (0..task.groups).map(|g| (g * m..(g + 1) * m).map(square).collect()).collect();
         fit::cross_validated(&problems, &weight)
-    }
-}
-
-/// One group's sums in the units of a shifted code, as in the fit: x -> x * scale.
-fn fold(sums: &Sums, g: usize, scales: &[f64]) -> Fold {
-    let (n, m) = (sums.n, sums.m);
-    let scaled = |v: &[f64]| -> Vec<f64> { v.iter().zip(scales.iter().cycle()).map(|(v, s)| v * s).collect() };
-    let mut h = scaled(&sums.h[g * n * n..(g + 1) * n * n]);
-    h.chunks_exact_mut(n).zip(scales).for_each(|(row, s)| row.iter_mut().for_each(|v| *v *= s));
-    Fold {
-        h,
-        b: scaled(&sums.b[g * m * n..(g + 1) * m * n]),
-        x: scaled(&sums.x_sum[g * n..(g + 1) * n]),
-        t: sums.z_sum[g * m..(g + 1) * m].to_vec(),
-        tt: sums.zz[g * m..(g + 1) * m].to_vec(),
-        count: sums.count as f64,
     }
 }

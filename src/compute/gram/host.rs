@@ -119,16 +119,7 @@ impl Accumulator {
         let mut sums = Sums::new(layer);
         for mut shard in self.shards {
             shard.fold();
-            let part = shard.total;
-            for (sum, part) in [
-                (&mut sums.h, part.h),
-                (&mut sums.b, part.b),
-                (&mut sums.x_sum, part.x_sum),
-                (&mut sums.z_sum, part.z_sum),
-                (&mut sums.zz, part.zz),
-            ] {
-                sum.iter_mut().zip(part).for_each(|(s, p)| *s += p);
-            }
+            sums.add(&shard.total);
         }
         sums
     }
