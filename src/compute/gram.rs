@@ -5,6 +5,7 @@
 //! out exact while a block's sum stays below 2^24 (samples in a block: 4096 on the CPU, 16,384 on a GPU; fewer for large
 //! integers, see `Moments::integers`). Spike counts are multiplied as bytes on a GPU, see `Moments::counts`.
 
+mod bytes;
 mod host;
 mod shader;
 
@@ -155,7 +156,8 @@ impl Moments {
         self.whole(largest, false)
     }
 
-    /// As `integers`, and none is negative: up to 255, a GPU multiplies them by packed 8-bit dot products.
+    /// As `integers`, and none is negative: up to 255, a GPU multiplies them by packed 8-bit dot products; up to 127, so
+    /// does a CPU where it can.
     pub fn counts(self, largest: u64) -> Moments {
         self.whole(largest, true)
     }
@@ -166,6 +168,9 @@ impl Moments {
                 let most = EXACT / largest.saturating_mul(largest).max(1);
                 if most >= 64 {
                     sums.set_block(host::BLOCK.min(most as usize));
+                }
+                if counts {
+                    sums.set_counts(&self.layer, largest);
                 }
             }
             Side::Gpu(sums) => sums.integers(largest, counts),

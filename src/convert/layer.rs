@@ -138,6 +138,7 @@ impl Walk<'_> {
             thin: None,
             ridge: self.options.ridge.fixed(),
         };
+        task.columns = self.shifted(&task);
         let _layer = tracing::info_span!("layer", name = task.name).entered();
         let by_samples = self.by_samples(&task);
         self.room(&task, by_samples)?;
@@ -453,7 +454,7 @@ impl Walk<'_> {
 }
 
 /// What each row's current is to be. A readout's target is z itself, which its bias and weights give without a code.
-fn rows(task: &Task, code: Option<&Code>) -> Rows {
+pub(super) fn rows(task: &Task, code: Option<&Code>) -> Rows {
     match code {
         Some(code) => {
             let ramps = || code.ramps.iter().flatten();

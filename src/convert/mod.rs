@@ -21,6 +21,7 @@ mod ridge;
 mod room;
 mod sampled;
 mod settle;
+mod shifts;
 mod signs;
 mod sparse;
 mod store;

@@ -4,7 +4,7 @@
 pub mod reference;
 
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use proptest::prelude::*;
 use synfit::compute::{Choice, Device, Limits};
@@ -12,8 +12,17 @@ use synfit::network::{Shape, Window};
 
 /// What kernel tests run on: the GPU (a software one will do) with its own limits, the CPU, the GPU held to exactly
 /// WebGPU's default limits without any optional feature, and, where there is one, an adapter of OpenGL. Kernel tests
-/// never skip: no adapter is a failure.
+/// never skip: no adapter is a failure. One thread has them at a time, to its end: OpenGL's contexts give up on waiting for
+/// one another on a busy machine.
 pub fn devices() -> &'static [Device] {
+    static ONE: Mutex<()> = Mutex::new(());
+    thread_local! {
+        static HELD: MutexGuard<'static, ()> = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    }
+    HELD.with(|_| all_devices())
+}
+
+fn all_devices() -> &'static [Device] {
     static DEVICES: OnceLock<Vec<Device>> = OnceLock::new();
     DEVICES.get_or_init(|| {
         let open = |limits| Device::open_with(Choice::Gpu, limits);
@@ -25,7 +34,7 @@ pub fn devices() -> &'static [Device] {
 
 /// The GPU and the CPU, for what lies above the kernels.
 pub fn both() -> [&'static Device; 2] {
-    let all = devices();
+    let all = all_devices();
     [&all[0], &all[1]]
 }
 

@@ -1,10 +1,12 @@
-//! The plain twin of shaders/gram.wgsl: tiles of patches, a triangular matrix product each, f32 within a block of
-//! samples and f64 between blocks. Which shard adds which tile depends on the number of threads alone.
+//! The plain twin of shaders/gram.wgsl and gram_counts.wgsl: tiles of patches, a triangular matrix product each, f32
+//! within a block of samples and f64 between blocks; H of spike counts in bytes where `bytes` can. Which shard adds which
+//! tile depends on the number of threads alone.
 
 use faer::linalg::matmul::{matmul, triangular};
 use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
 
+use super::bytes::{MOST, Products};
 use super::{Layer, Sums};
 use crate::compute::patch::{View, copied};
 use crate::compute::simd::vectorized;
@@ -28,6 +30,8 @@ struct Shard {
     /// groups x n x n, lower half, and groups x (m + 1) x n: the rows of b and then x_sum.
     h: Vec<f32>,
     b: Vec<f32>,
+    /// Of spike counts: their products and, as `h`, the sums of these.
+    counts: Option<(Products, Vec<i32>)>,
     /// Samples in `h` and `b`.
     pending: usize,
     total: Sums,
@@ -43,6 +47,7 @@ impl Shard {
         Shard {
             h: vec![0.0; groups * n * n],
             b: vec![0.0; groups * (m + 1) * n],
+            counts: None,
             pending: 0,
             total,
             x: vec![0.0; n * tile],
@@ -50,13 +55,18 @@ impl Shard {
         }
     }
 
-    /// Takes the f32 sums over to f64.
+    /// Takes the sums of the block over to f64.
     fn fold(&mut self) {
+        fn onto<T: Copy + Default + Into<f64>>(sum: &mut [f64], part: &mut [T]) {
+            sum.iter_mut().zip(part).for_each(|(s, p)| *s += std::mem::take(p).into());
+        }
+        const PART: usize = 1 << 16;
         let (n, m) = (self.total.n, self.total.m);
-        let onto = |sum: &mut [f64], part: &mut [f32]| {
-            sum.iter_mut().zip(part).for_each(|(s, p)| *s += std::mem::take(p) as f64);
-        };
-        self.total.h.par_chunks_mut(1 << 16).zip(self.h.par_chunks_mut(1 << 16)).for_each(|(s, p)| onto(s, p));
+        let h = self.total.h.par_chunks_mut(PART);
+        match &mut self.counts {
+            None => h.zip(self.h.par_chunks_mut(PART)).for_each(|(s, p)| onto(s, p)),
+            Some((_, counts)) => h.zip(counts.par_chunks_mut(PART)).for_each(|(s, p)| onto(s, p)),
+        }
         for g in 0..self.total.groups {
             let (b, ones) = self.b[g * (m + 1) * n..][..(m + 1) * n].split_at_mut(m * n);
             onto(&mut self.total.b[g * m * n..][..m * n], b);
@@ -96,6 +106,18 @@ impl Accumulator {
     pub(super) fn set_block(&mut self, block: usize) {
         self.block = block;
         self.tile = self.tile.min(block);
+    }
+
+    /// Before the first sample: x counts from 0 to `largest`.
+    pub(super) fn set_counts(&mut self, layer: &Layer, largest: u64) {
+        // With one position an image, samples are rows: the wrong way round for products along them, and few.
+        if largest > MOST || layer.output.area() == 1 {
+            return;
+        }
+        for shard in &mut self.shards {
+            let Some(products) = Products::new(shard.total.n, largest, self.tile) else { return };
+            shard.counts = Some((products, vec![0; std::mem::take(&mut shard.h).len()]));
+        }
     }
 
     /// No H from now on.
@@ -155,8 +177,11 @@ impl Shard {
                 true => MatRef::<f32>::from_column_major_slice(data, rows, wide).as_dyn_stride(),
                 false => MatRef::<f32>::from_row_major_slice(data, rows, wide).as_dyn_stride(),
             };
-            let (x, z) = (view(&*x, n), view(&*z, m + 1));
-            if symmetric {
+            let entries = &*x;
+            let (x, z) = (view(entries, n), view(&*z, m + 1));
+            if symmetric && let Some((products, h)) = &mut self.counts {
+                products.add(entries, wide, &mut h[g * n * n..][..n * n], par != Par::Seq);
+            } else if symmetric {
                 triangular::matmul(
                     MatMut::from_row_major_slice_mut(&mut self.h[g * n * n..][..n * n], n, n),
                     triangular::BlockStructure::TriangularLower,
