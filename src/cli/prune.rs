@@ -69,8 +69,8 @@ pub fn run(args: &Args) -> Result<()> {
     match &args.out {
         Some(out) => {
             if args.keep.is_none() && args.sparsity.is_none() && args.fan_in.is_none() && args.pattern.is_none() {
-                let why = "or --sparsity, --fan-in, --pattern is needed: what shall be smaller?";
-                return Err(Error::input("--keep", why));
+                let one = "--keep, --sparsity, --fan-in or --pattern";
+                return Err(Error::input(one, "is needed: what shall be smaller?"));
             }
             let job = JobArgs {
                 keep: args.keep.clone().or(job.keep),

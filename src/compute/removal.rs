@@ -128,7 +128,7 @@ fn factor_host(fitted: &Fitted, rows: &[f32], group: &[usize]) -> Option<Vec<f64
         for j in 0..=i {
             let dot: f64 = (0..j).map(|k| l[i * p + k] * l[j * p + k]).sum();
             let v = f64::from(rows[group[i] * width + group[j]]) - dot;
-            if i == j && !(v > 0.0) {
+            if i == j && (v <= 0.0 || v.is_nan()) {
                 return None;
             }
             l[i * p + j] = if i == j { v.sqrt() } else { v / l[j * p + j] };
