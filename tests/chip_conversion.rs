@@ -27,9 +27,14 @@ fn sizeless(name: &str) -> String {
 
 /// The digits network on a chip: its report and the folder.
 fn convert(folder: &Path, name: &str, more: &[&str]) -> (Value, PathBuf) {
+    convert_to(folder, name, &sizeless(name), more)
+}
+
+/// The same for a chip file's text.
+fn convert_to(folder: &Path, name: &str, text: &str, more: &[&str]) -> (Value, PathBuf) {
     let digits = |file: &str| common::local(&format!("configs/digits/{file}")).display().to_string();
     let (chip, out) = (folder.join(format!("{name}.toml")), folder.join(name));
-    std::fs::write(&chip, sizeless(name)).unwrap();
+    std::fs::write(&chip, text).unwrap();
     let run = Command::new(env!("CARGO_BIN_EXE_synfit"))
         .args(["convert", "--model", &digits("digits_cnn.onnx"), "--calibration", &digits("train_images.npy")])
         .args(["--test", &digits("test_images.npy"), "--labels", &digits("test_labels.npy")])
@@ -310,6 +315,12 @@ fn costs_are_sourced() {
     assert_eq!(cost["cores"], Value::Null, "a file without sizes");
     let (speck, out) = convert(folder().path(), "speck", &["--images", "50"]);
     assert_eq!(speck["cost"]["energy"], Value::Null);
+    // it goes through whole kernels: zero weights cost as much
+    let sparing = sizeless("speck").replace("zero_costs = true", "zero_costs = false");
+    let (sparing, _) = convert_to(folder().path(), "sparing", &sparing, &["--images", "50"]);
+    let operations = |report: &Value| report["test"]["synops_per_image"].as_f64().unwrap();
+    assert_eq!(sparing["test"]["spikes_per_image"], speck["test"]["spikes_per_image"]);
+    assert!(operations(&sparing) < operations(&speck), "{} {}", operations(&sparing), operations(&speck));
     let html = std::fs::read_to_string(out.join("report.html")).unwrap();
     assert!(html.contains("On speck") && html.contains("no source gives the energy"), "report.html");
 }

@@ -414,3 +414,29 @@ fn the_grid_solver_keeps_to_a_mask() {
     assert!(refused(&Spec { mask: Some(vec![true; 3]), ..spec("8") }).contains("3 values"));
     assert!(refused(&Spec { palette: Some(4), grid: None, ..spec("8") }).contains("palettes"));
 }
+
+/// In f32 on a device as in f64 on the CPU, down to ties that f32 cannot tell; what it costs in the end is exact.
+#[test]
+fn a_device_removes_the_same_nodes() {
+    for (seed, sizes) in [(1, vec![vec![1; 90], vec![4; 90]]), (2, vec![vec![9; 21]]), (3, vec![vec![0, 25, 3, 7, 1]])]
+    {
+        let all = consumers(seed, &sizes);
+        let nodes = sizes[0].len();
+        for dev in common::devices() {
+            let (mut host, mut device) = (Pruner::new(&all).unwrap(), Pruner::new(&all).unwrap());
+            assert!(!device.pays(dev), "too small a problem for a device");
+            let want = host.greedy(nodes / 3).unwrap();
+            let got = device.greedy_on(dev, nodes / 3).unwrap();
+            let gone = |steps: &[Removal]| steps.iter().map(|step| step.node).collect::<Vec<_>>();
+            assert_eq!(gone(&got), gone(&want), "{dev:?}");
+            for (got, want) in got.iter().zip(&want) {
+                assert!((got.cost - want.cost).abs() <= 1e-3 * want.cost, "{dev:?}: {got:?} {want:?}");
+            }
+            assert!((device.cost() - host.cost()).abs() <= 1e-9 * host.cost());
+            assert_eq!(device.those(true), host.those(true));
+        }
+    }
+    // more inputs than the kernel takes
+    let all = consumers(4, &[vec![26, 2]]);
+    assert!(Pruner::new(&all).unwrap().greedy_on(&Device::cpu(), 1).is_err());
+}

@@ -69,9 +69,50 @@ fn a_demo_is_made_smaller_and_swept() {
     refused(&["prune", &whole, "--keep", "nothing=3", "--out", &other], "no layer is called `nothing`");
     refused(&["prune", &whole, "--out", &other], "--keep");
     refused(&["prune", &whole, "--keep", "0.5"], "--out");
+    refused(&["prune", &whole, "--sparsity", "2", "--out", &other], "is not a share");
+    refused(&["prune", &whole, "--sweep", "--sparsity", "0.5"], "--sparsity");
     refused(&["prune", &path("none"), "--keep", "0.5", "--out", &other], "job.toml");
     refused(&["convert", &job, "--keep", "0.5", "--prune-by", "luck", "--out", &other], "cost, magnitude, rate");
     refused(&["convert", &job, "--keep", "0.5", "--prune", "best", "--out", &other], "optimal, exact");
+}
+
+/// A finished conversion loses synapses, and then nodes: the same as converted so from the start, and layers before the
+/// first that changes are not fitted again.
+#[test]
+fn a_finished_conversion_loses_synapses() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (demo, whole, thin, both, other) = (path("demo"), path("whole"), path("thin"), path("both"), path("other"));
+    json(&["demo", "--device", "cpu", "--steps", "8", "--out", &demo, "--json"]);
+    let small = ["--images", "150", "--test-images", "100", "--out", &whole, "--json"];
+    json(&[&["convert", &path("demo/job.toml")][..], &small].concat());
+    let (whole, job) = (whole.as_str(), &path("whole/job.toml"));
+    let seconds = |report: &Value| -> Vec<f64> {
+        report["layers"].as_array().unwrap().iter().map(|l| l["seconds"].as_f64().unwrap()).collect()
+    };
+    let before: Value = serde_json::from_slice(&std::fs::read(format!("{whole}/report.json")).unwrap()).unwrap();
+    for (args, first) in [
+        (&["--pattern", "2:4"][..], 0),
+        (&["--fan-in", "20"], 1),
+        // the last is made smaller further
+        (&["--sparsity", "conv3=0.6"], 2),
+    ] {
+        let report = json(&[&["prune", whole, "--out", &thin, "--json"], args].concat());
+        json(&[&["convert", job, "--out", &other, "--json"], args].concat());
+        assert!(bytes(thin.as_ref()) == bytes(other.as_ref()), "{args:?}");
+        let (now, before) = (seconds(&report), seconds(&before));
+        assert!(now[..first] == before[..first] && now[first] != before[first], "{args:?}: {now:?} {before:?}");
+    }
+    let thinned = serde_json::from_slice(&std::fs::read(format!("{thin}/report.json")).unwrap()).unwrap();
+    let report = json(&["prune", &thin, "--keep", "fc1=50%", "--out", &both, "--json"]);
+    assert_eq!(seconds(&report)[..3], seconds(&thinned)[..3]);
+    assert!(report["layers"][2]["sparse"].is_object() && report["layers"][3]["pruned"].is_object(), "{report}");
+    json(&["convert", job, "--sparsity", "conv3=0.6", "--keep", "fc1=50%", "--out", &other, "--json"]);
+    assert!(bytes(both.as_ref()) == bytes(other.as_ref()));
+    // and from there: the nodes stay as they were chosen while the synapses of a later layer go
+    json(&["prune", &both, "--sparsity", "conv3=0.6,fc2=0.3", "--out", &thin, "--json"]);
+    json(&["convert", job, "--sparsity", "conv3=0.6,fc2=0.3", "--keep", "fc1=50%", "--out", &other, "--json"]);
+    assert!(bytes(thin.as_ref()) == bytes(other.as_ref()));
 }
 
 /// Single synapses: what the report says is what the folder holds, and the cost on a chip counts what is left.

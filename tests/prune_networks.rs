@@ -6,7 +6,8 @@ mod common;
 use synfit::chip::Chip;
 use synfit::compute::Device;
 use synfit::convert::{
-    Choose, Conversion, Images, Initial, Keep, Options, Response, Ridge, Silent, Targets, convert, smaller, sweep,
+    Choose, Conversion, Former, Images, Initial, Keep, Options, Response, Ridge, Silent, Targets, convert, smaller,
+    sweep,
 };
 use synfit::error::Result;
 use synfit::network::{Activation, Block, Dataset, Head, Layout, Network, Node, Op, Shape, Window};
@@ -217,17 +218,18 @@ fn a_finished_conversion_is_made_smaller_from_the_first_layer_that_changes() {
         nodes.zip(c.layers.clone()).map(|(node, record)| synfit::convert::Finished { node, record }).collect::<Vec<_>>()
     };
     let folder = tempfile::tempdir().unwrap();
-    let again = |keep: &str, from: &Conversion| {
-        smaller(&dev, &network, &images, &options(keep), folder.path(), &Silent, finished(from)).unwrap()
+    let again = |keep: &str, from: &Conversion, was: &str| {
+        let former = Former { layers: finished(from), options: options(was) };
+        smaller(&dev, &network, &images, &options(keep), folder.path(), &Silent, former).unwrap()
     };
-    let small = again("e=4", &whole);
+    let small = again("e=4", &whole, "");
     assert_eq!(small.spiking, converted(&dev, &network, "e=4").unwrap().spiking);
     let seconds = |c: &Conversion| c.layers[..3].iter().map(|l| l.seconds).collect::<Vec<_>>();
     assert_eq!(seconds(&small), seconds(&whole));
     // and from a smaller one to another size
-    let other = again("b=6,e=8", &small);
+    let other = again("b=6,e=8", &small, "e=4");
     assert_eq!(other.spiking, converted(&dev, &network, "b=6,e=8").unwrap().spiking);
-    assert_eq!(again("b=12", &other).spiking, whole.spiking);
+    assert_eq!(again("b=12", &other, "b=6,e=8").spiking, whole.spiking);
 }
 
 #[test]

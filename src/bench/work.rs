@@ -47,6 +47,18 @@ pub fn moments(samples: usize, n: usize, m: usize, input: usize, gram: bool) -> 
     Work::of(samples * (sums + n + 3 * m), input + samples * m + sums)
 }
 
+/// Costs of `groups` candidates of p inputs, of n, in a fit of m rows: a factor each, then a forward solve and a square sum a
+/// row.
+pub fn removal_costs((n, m): (usize, usize), groups: usize, p: usize) -> Work {
+    let each = p * p * p / 3 + m * (p * p + 2 * p);
+    Work::of(groups * each, (groups * p * (p + m)).min(n * (n + m)) + groups)
+}
+
+/// One elimination of p of n inputs in a fit of m rows: the forward solves, then a rank-p update in place.
+pub fn removal((n, m): (usize, usize), p: usize) -> Work {
+    Work::of((n + m) * p * p + 2 * n * (n + m) * p, 2 * n * (n + m))
+}
+
 /// Integrate-and-fire: add bias and current, bound from both sides, compare, reset.
 pub fn step(neurons: usize, steps: usize) -> Work {
     Work::of(6 * neurons * steps, 2 * neurons * steps + neurons)

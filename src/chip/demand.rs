@@ -2,7 +2,7 @@
 //! spikes have to go.
 
 use super::Chip;
-use crate::network::{Activation, Network, Op, Shape, Window};
+use crate::network::{Activation, Block, Network, Op, Shape, Window};
 
 /// One layer of neurons.
 #[derive(Debug, Clone)]
@@ -79,7 +79,9 @@ impl<'a> Demand<'a> {
             };
             let readout = i == network.output && *activation == Activation::Linear;
             let factor = if readout { 1 } else { per_unit(*activation) };
-            let fan_in = blocks.iter().map(|b| (b.weight.len() / node.shape.c) as u64 * demand.grown[b.source]).sum();
+            // of one row: shapes say it, so that sizes can be tried without weights
+            let width = |b: &Block| (network.nodes[b.source].shape.c / b.groups * b.window.taps()) as u64;
+            let fan_in = blocks.iter().map(|b| width(b) * demand.grown[b.source]).sum();
             let kind = if readout { "readout".to_string() } else { format!("{activation:?}") };
             let needs = blocks.iter().map(|b| BlockNeed {
                 source: b.source,
@@ -99,7 +101,7 @@ impl<'a> Demand<'a> {
                 most: None,
                 density: 1.0,
                 weights: fan_in * node.shape.c as u64 * factor,
-                macs: blocks.iter().map(|b| b.weight.len() as u64 * node.shape.area() as u64).sum(),
+                macs: blocks.iter().map(|b| width(b) * node.shape.len() as u64).sum(),
             };
             demand.grown.push(factor);
             demand.layers.push(layer);

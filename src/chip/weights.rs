@@ -33,6 +33,10 @@ pub struct WeightRules {
     /// Thresholds, or biases, are in units of the same scale.
     #[serde(default)]
     pub scale_shared_with: Vec<Shared>,
+    /// A spike costs an operation of a weight of zero, too: the chip goes through whole kernels or rows. Left out: it costs
+    /// none.
+    #[serde(default)]
+    pub zero_costs: bool,
 }
 
 /// Who shares one scale.

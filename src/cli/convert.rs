@@ -10,7 +10,7 @@ use super::progress::Progress;
 use super::{search, table};
 use crate::compare::{Decision, Point, Trial, check_labels, compare, compare_at};
 use crate::compute::Device;
-use crate::convert::{self, Finished, fits};
+use crate::convert::{self, Finished, Former, fits};
 use crate::error::{Error, Result};
 use crate::export;
 use crate::network;
@@ -44,8 +44,8 @@ pub fn run(args: &Args) -> Result<()> {
 /// What becomes of finished layers when the conversion is interrupted.
 pub enum Keep {
     Nothing,
-    /// Those of a finished conversion with other sizes are used as far as they go.
-    Stored(Vec<Finished>),
+    /// Those of a finished conversion with other sizes, whose job is given, are used as far as they go.
+    Stored(Vec<Finished>, Box<JobArgs>),
     /// They stay beside the result's place; with `resume`, those of an earlier run are used.
     Layers {
         resume: bool,
@@ -121,8 +121,9 @@ pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])], keep: K
         (None, Keep::Nothing) => {
             (job, convert::convert(&dev, &network, &calibration, &options, folder.path(), &progress)?, None)
         }
-        (None, Keep::Stored(layers)) => {
-            (job, convert::smaller(&dev, &network, &calibration, &options, folder.path(), &progress, layers)?, None)
+        (None, Keep::Stored(layers, former)) => {
+            let former = Former { layers, options: former.resolved(&network)?.options(&network)? };
+            (job, convert::smaller(&dev, &network, &calibration, &options, folder.path(), &progress, former)?, None)
         }
         (None, Keep::Layers { resume }) => {
             let work = Work { dev: &dev, network: &network, images: &calibration, options: &options };

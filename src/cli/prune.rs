@@ -11,7 +11,7 @@ use super::progress::Progress;
 use super::table;
 use crate::compare::{Trial, compare};
 use crate::compute::Device;
-use crate::convert::{Curve, Finished, Keep, Options, smaller, sweep};
+use crate::convert::{Curve, Finished, Former, Keep, Options, smaller, sweep};
 use crate::error::{Error, Result};
 use crate::fit::prune::Size;
 use crate::report::{LayerSweep, Measured, Report, svg};
@@ -25,6 +25,15 @@ pub struct Args {
     /// Sizes, as for `synfit convert`; with --sweep the layers to look at [there default: all that can be pruned]
     #[arg(long, value_name = "SIZES", value_delimiter = ',')]
     keep: Option<Vec<String>>,
+    /// Shares of synapses to remove, as for `synfit convert` [default: the job's]
+    #[arg(long, value_name = "SHARES", value_delimiter = ',', conflicts_with = "sweep")]
+    sparsity: Option<Vec<String>>,
+    /// Inputs of a neuron at most [default: the job's]
+    #[arg(long, value_name = "N", conflicts_with = "sweep")]
+    fan_in: Option<usize>,
+    /// N of every M synapses of a row [default: the job's]
+    #[arg(long, value_name = "N:M", conflicts_with = "sweep")]
+    pattern: Option<String>,
     /// optimal or exact [default: the job's]
     #[arg(long, value_name = "HOW")]
     prune: Option<String>,
@@ -49,7 +58,8 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    let job = JobArgs::read(&job_file(&args.dir))?;
+    let former = JobArgs::read(&job_file(&args.dir))?;
+    let job = former.clone();
     let job = JobArgs {
         prune: args.prune.clone().or(job.prune.clone()),
         prune_by: args.prune_by.clone().or(job.prune_by.clone()),
@@ -58,13 +68,22 @@ pub fn run(args: &Args) -> Result<()> {
     };
     match &args.out {
         Some(out) => {
-            let keep =
-                args.keep.clone().ok_or_else(|| Error::input("--keep", "is needed: what size shall it have?"))?;
-            let job = JobArgs { keep: Some(keep), ..job }.absolute();
-            let report = convert::job_to_folder(&job, out, &[], Layers::Stored(stored(&args.dir)?))?;
+            if args.keep.is_none() && args.sparsity.is_none() && args.fan_in.is_none() && args.pattern.is_none() {
+                let one = "--keep, --sparsity, --fan-in or --pattern";
+                return Err(Error::input(one, "is needed: what shall be smaller?"));
+            }
+            let job = JobArgs {
+                keep: args.keep.clone().or(job.keep),
+                sparsity: args.sparsity.clone().or(job.sparsity),
+                fan_in: args.fan_in.or(job.fan_in),
+                pattern: args.pattern.clone().or(job.pattern),
+                ..job
+            };
+            let layers = Layers::Stored(stored(&args.dir)?, Box::new(former));
+            let report = convert::job_to_folder(&job.absolute(), out, &[], layers)?;
             convert::print(&report, out, args.json)
         }
-        None => run_sweep(args, &job),
+        None => run_sweep(args, &job, former),
     }
 }
 
@@ -93,7 +112,7 @@ struct Record<'a> {
     layers: &'a [LayerSweep],
 }
 
-fn run_sweep(args: &Args, job: &JobArgs) -> Result<()> {
+fn run_sweep(args: &Args, job: &JobArgs, former: JobArgs) -> Result<()> {
     let (model, _) = job.need()?;
     let network = network::read(Path::new(model))?;
     let whole = JobArgs { keep: None, ..job.clone() }.resolved(&network)?;
@@ -108,7 +127,8 @@ fn run_sweep(args: &Args, job: &JobArgs) -> Result<()> {
         [none] if none == "none" => vec![],
         sizes => sizes.iter().map(|s| s.parse()).collect::<Result<_>>()?,
     };
-    let (report, layers) = (Report::read(&args.dir.join("report.json"))?, stored(&args.dir)?);
+    let report = Report::read(&args.dir.join("report.json"))?;
+    let former = Former { layers: stored(&args.dir)?, options: former.resolved(&network)?.options(&network)? };
     let images = whole.calibration_images(&network)?;
     let test = whole.test_images(&network)?;
     let labels = whole.test_labels(&test)?;
@@ -125,7 +145,7 @@ fn run_sweep(args: &Args, job: &JobArgs) -> Result<()> {
             }
             let keep = Keep { named: vec![(curve.layer.clone(), Size::Nodes(kept))], ..Keep::default() };
             let options = Options { keep, ..options.clone() };
-            let conversion = smaller(&dev, &network, &images, &options, scratch.path(), &progress, layers.clone())?;
+            let conversion = smaller(&dev, &network, &images, &options, scratch.path(), &progress, former.clone())?;
             let trial = Trial {
                 network: &network,
                 images: &test,

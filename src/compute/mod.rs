@@ -18,6 +18,7 @@ mod memory;
 mod patch;
 pub mod peak;
 pub mod pool;
+pub mod removal;
 pub mod response;
 pub(crate) mod simd;
 pub mod solver;

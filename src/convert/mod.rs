@@ -264,8 +264,36 @@ pub fn resume(
     walk::Walk::new(dev, network, images, options, plan, scratch, watch)?.run(done)
 }
 
-/// As `convert`, from all layers of a finished conversion with the same options but other sizes: those before the first
-/// that differs are run on the calibration images, not fitted again.
+/// All layers of a finished conversion, in the walk's order, and the options it was made with.
+#[derive(Debug, Clone)]
+pub struct Former {
+    pub layers: Vec<Finished>,
+    pub options: Options,
+}
+
+impl Former {
+    /// Its layers before the first one that `options` make another of. `plan`: what they keep.
+    fn same(mut self, network: &Network, options: &Options, plan: Option<&prune::Plan>) -> Vec<Finished> {
+        let (was, now) = (&self.options, options);
+        let nodes_alike = was.keep == now.keep && was.prune == now.prune;
+        let changes = |f: &Finished| {
+            let Some(index) = network.nodes.iter().position(|n| n.name == f.node.name) else { return true };
+            let pruned = f.record.pruned.is_some() || plan.is_some_and(|p| p.kept.contains_key(&index));
+            let inputs = f.record.inputs;
+            let patterns = [was, now].map(|o| o.sparse.pattern(network, index, &o.chip, inputs));
+            let thinned_alike =
+                patterns.iter().all(|p| p.is_all(inputs)) || (patterns[0] == patterns[1] && was.score() == now.score());
+            (pruned && !nodes_alike) || !thinned_alike
+        };
+        // whatever reads a layer that changes comes after it
+        let same = self.layers.iter().position(changes).unwrap_or(self.layers.len());
+        self.layers.truncate(same);
+        self.layers
+    }
+}
+
+/// As `convert`, from a finished conversion with the same options but other sizes (`keep`, `prune`, `sparse`): layers before
+/// the first that changes are run on the calibration images, not fitted again.
 ///
 /// # Errors
 /// As `resume`.
@@ -276,18 +304,12 @@ pub fn smaller(
     options: &Options,
     scratch: &Path,
     watch: &dyn Watch,
-    mut stored: Vec<Finished>,
+    former: Former,
 ) -> Result<Conversion> {
     check(network, images, options)?;
     let plan = prune::plan(dev, network, images, options, watch)?;
-    // whatever reads a smaller layer comes after it
-    let smaller = |f: &Finished| {
-        let now = plan.iter().flat_map(|p| p.kept.keys()).any(|&i| network.nodes[i].name == f.node.name);
-        now || f.record.pruned.is_some()
-    };
-    let same = stored.iter().position(smaller).unwrap_or(stored.len());
-    stored.truncate(same);
-    walk::Walk::new(dev, network, images, options, plan, scratch, watch)?.run(stored)
+    let same = former.same(network, options, plan.as_ref());
+    walk::Walk::new(dev, network, images, options, plan, scratch, watch)?.run(same)
 }
 
 fn check(network: &Network, images: &Images, options: &Options) -> Result<()> {

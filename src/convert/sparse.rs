@@ -133,7 +133,7 @@ pub(super) struct Thin {
 }
 
 impl Options {
-    fn score(&self) -> Score {
+    pub(super) fn score(&self) -> Score {
         match self.prune {
             Choose::Optimal | Choose::Exact => Score::Cost,
             Choose::Magnitude => Score::Magnitude,

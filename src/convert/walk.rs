@@ -80,6 +80,7 @@ impl<'a> Walk<'a> {
             output: network.output,
             head: network.head,
             potential: options.chip.potential(),
+            zero_costs: options.chip.weights.zero_costs,
         };
         Ok(Self {
             dev,

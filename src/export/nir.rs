@@ -78,6 +78,7 @@ fn network_metadata(net: &SpikingNetwork) -> Fields {
         ("refractory", Value::Whole(net.model.refractory.into())),
         ("decay", Value::Float(net.model.decay.into())),
         ("potential", Value::I64(vec![2], vec![net.potential.0.into(), net.potential.1.into()])),
+        ("zero_costs", Value::Whole(net.zero_costs.into())),
     ]
 }
 

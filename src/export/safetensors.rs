@@ -39,6 +39,8 @@ struct Structure {
     output: usize,
     head: Head,
     potential: (i32, i32),
+    #[serde(default)]
+    zero_costs: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -144,6 +146,7 @@ pub fn write(net: &SpikingNetwork, path: &Path) -> Result<()> {
         output: net.output,
         head: net.head,
         potential: net.potential,
+        zero_costs: net.zero_costs,
     };
     let failed = |e: &dyn std::fmt::Display| Error::work(path.display().to_string(), e.to_string());
     let json = serde_json::to_string(&structure).map_err(|e| failed(&e))?;
@@ -274,6 +277,7 @@ pub fn read(path: &Path) -> Result<SpikingNetwork> {
         output: structure.output,
         head: structure.head,
         potential: structure.potential,
+        zero_costs: structure.zero_costs,
     };
     net.check().map_err(|e| e.within(path.display()))?;
     Ok(net)

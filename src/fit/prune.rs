@@ -7,6 +7,7 @@
 
 mod exact;
 mod greedy;
+mod on_device;
 mod row;
 mod size;
 mod state;

@@ -1,6 +1,7 @@
 //! What a simulation did: spikes, and the synapses that they drove. A spike that reaches a layer through sums,
 //! concatenations and rearrangements drives the layer's synapses itself: pooling costs nothing, and a pooled spike is one
-//! spike, whatever its weight in the sum. A synapse whose weight is zero does nothing, and is none. Past a maximum it is the winner's spikes that count.
+//! spike, whatever its weight in the sum. A synapse whose weight is zero is none, but on a chip that goes through it all the
+//! same (`zero_costs`). Past a maximum it is the winner's spikes that count.
 
 use crate::network::Window;
 
@@ -41,7 +42,7 @@ pub(super) fn fan_out(net: &SpikingNetwork) -> Vec<Vec<FanOut>> {
     all
 }
 
-/// For each element of the source of `s`: its synapses. A weight of zero is none.
+/// For each element of the source of `s`: its synapses that cost an operation.
 fn driven(net: &SpikingNetwork, node: &SpikingNode, s: &Synapses) -> Vec<u32> {
     let (from, taps) = (net.nodes[s.source].shape, s.window.taps());
     // per tap: output positions that read each input position through it
@@ -57,7 +58,8 @@ fn driven(net: &SpikingNetwork, node: &SpikingNode, s: &Synapses) -> Vec<u32> {
     for (c, plane) in synapses.chunks_mut(from.area()).enumerate() {
         let first = c / channels * outputs * width + c % channels * taps;
         for tap in 0..taps {
-            let each = (0..outputs).filter(|o| s.weight.is_there(first + o * width + tap)).count() as u32;
+            let there = |o: &usize| net.zero_costs || s.weight.is_there(first + o * width + tap);
+            let each = (0..outputs).filter(there).count() as u32;
             let (row, column) = (&rows[tap / s.window.kernel[1]], &columns[tap % s.window.kernel[1]]);
             for (line, r) in plane.chunks_mut(from.w).zip(row) {
                 line.iter_mut().zip(column).for_each(|(n, c)| *n += r * c * each);

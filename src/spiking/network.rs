@@ -239,6 +239,8 @@ pub struct SpikingNetwork {
     pub head: Head,
     /// Lowest and highest potential a neuron can hold, in integer units.
     pub potential: (i32, i32),
+    /// A synapse of weight zero is an operation, too (a chip's weights.zero_costs).
+    pub zero_costs: bool,
 }
 
 impl SpikingNetwork {

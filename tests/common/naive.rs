@@ -181,7 +181,8 @@ impl Naive<'_> {
             let (counts, spikes) = (&self.run.counts[s.source][t], &self.run.spikes[s.source][t]);
             each_synapse(s, self.net.nodes[s.source].shape, shape, |from, weight, to| {
                 current[to] += counts[from] * (i64::from(codes[weight]) << shift);
-                self.run.operations[node] += if codes[weight] == 0 { 0 } else { spikes[from] as u64 };
+                self.run.operations[node] +=
+                    if codes[weight] == 0 && !self.net.zero_costs { 0 } else { spikes[from] as u64 };
             });
         }
         let (floor, ceil) = self.net.potential;

@@ -201,6 +201,7 @@ pub fn network(recipe: &Recipe) -> SpikingNetwork {
         nodes: b.nodes,
         head: Head::None,
         potential: recipe.potential,
+        zero_costs: recipe.seed % 2 == 1,
     }
 }
 

@@ -24,7 +24,7 @@ pub struct Case {
 /// Puts a kernel's data on a device; none where the kernel does not run there.
 type Build = fn(&Device, &Sizes) -> Result<Option<Case>>;
 
-const ALL: [(&str, Build); 24] = [
+const ALL: [(&str, Build); 26] = [
     ("conv", layers::conv_real),
     ("conv_integer", layers::conv_integer),
     ("gram", layers::gram),
@@ -41,6 +41,8 @@ const ALL: [(&str, Build); 24] = [
     ("sigmoid", neurons::sigmoid),
     ("cholesky", dense::cholesky),
     ("triangular", dense::triangular),
+    ("removal_costs", dense::removal_costs),
+    ("removal", dense::removal),
     ("feedback", solvers::feedback),
     ("kbest", solvers::kbest),
     ("descent", solvers::descent),

@@ -241,7 +241,11 @@ impl Work<'_> {
         let mut proven = None;
         match self.options.prune {
             Choose::Optimal => {
-                pruner.greedy(size)?;
+                if pruner.pays(self.survey.dev) {
+                    pruner.greedy_on(self.survey.dev, size)?;
+                } else {
+                    pruner.greedy(size)?;
+                }
                 pruner.swap()?;
             }
             Choose::Exact => proven = Some(pruner.exact(size, VISITS)?.proven),

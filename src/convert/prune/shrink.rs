@@ -1,5 +1,6 @@
 //! The trained network with the sizes that were asked for, to see whether it would fit a chip before any work: which
-//! channels go does not matter for that, so that the last ones do.
+//! channels go does not matter for that, so that the last ones do. Only shapes are kept: a search over sizes tries many,
+//! and what a layer's weights are does not matter either.
 
 use std::borrow::Cow;
 
@@ -9,7 +10,7 @@ use super::structure::{Origin, Structure};
 use crate::error::Result;
 use crate::network::{Block, Network, Node, Op, Shape};
 
-/// `network` at the sizes that are asked for. Layers that a total leaves open have one node.
+/// `network` at the sizes that are asked for, as `shrunk_by` does it. Layers that a total leaves open have one node.
 ///
 /// # Errors
 /// Input: sizes that make no sense for the network.
@@ -25,7 +26,7 @@ pub fn smallest<'a>(network: &'a Network, keep: &Keep) -> Result<Cow<'a, Network
     Ok(shrunk_by(network, &structure, &sizes))
 }
 
-/// `network` as a conversion has left it.
+/// `network` as a conversion has left it, as `shrunk_by` does it.
 pub fn shrunk_to<'a>(network: &'a Network, layers: &[LayerRecord]) -> Cow<'a, Network> {
     let left = |name: &str| layers.iter().find(|l| l.name == name).and_then(|l| l.pruned).map(|p| p.kept);
     if layers.iter().all(|l| l.pruned.is_none()) {
@@ -35,7 +36,7 @@ pub fn shrunk_to<'a>(network: &'a Network, layers: &[LayerRecord]) -> Cow<'a, Ne
     shrunk_by(network, &Structure::of(network), &sizes)
 }
 
-/// `network` with so many channels of each leader that has a size.
+/// `network` with so many channels of each leader that has a size, without weights and biases.
 pub fn shrunk_by<'a>(network: &'a Network, structure: &Structure, sizes: &[Option<usize>]) -> Cow<'a, Network> {
     let stays = |origin: &Origin| origin.is_none_or(|(leader, c)| sizes[leader].is_none_or(|size| c < size));
     let kept: Vec<Vec<usize>> = structure
@@ -44,16 +45,25 @@ pub fn shrunk_by<'a>(network: &'a Network, structure: &Structure, sizes: &[Optio
         .map(|channels| (0..channels.len()).filter(|&c| stays(&channels[c])).collect())
         .collect();
     let nodes = (0..network.nodes.len()).map(|i| node(network, &kept, i)).collect();
-    Cow::Owned(Network { nodes, ..network.clone() })
+    let Network { name, output, head, layout, input_scale, input_shift, .. } = network;
+    Cow::Owned(Network {
+        name: name.clone(),
+        nodes,
+        output: *output,
+        head: *head,
+        layout: *layout,
+        input_scale: input_scale.clone(),
+        input_shift: input_shift.clone(),
+    })
 }
 
 fn node(network: &Network, kept: &[Vec<usize>], i: usize) -> Node {
     let old = &network.nodes[i];
     let shape = Shape { c: kept[i].len(), ..old.shape };
     let op = match &old.op {
-        Op::Neurons { blocks, bias, activation } => Op::Neurons {
-            blocks: blocks.iter().map(|b| block(b, old.shape.c, &kept[i], &kept[b.source])).collect(),
-            bias: kept[i].iter().map(|&c| bias[c]).collect(),
+        Op::Neurons { blocks, activation, .. } => Op::Neurons {
+            blocks: blocks.iter().map(|b| block(b, old.shape.c, shape.c)).collect(),
+            bias: vec![],
             activation: *activation,
         },
         Op::Gather { source, index } => {
@@ -70,15 +80,8 @@ fn node(network: &Network, kept: &[Vec<usize>], i: usize) -> Node {
     Node { name: old.name.clone(), shape, op }
 }
 
-fn block(b: &Block, outputs: usize, rows: &[usize], columns: &[usize]) -> Block {
-    let (width, taps) = (b.weight.len() / outputs, b.window.taps());
-    // A grouped layer keeps whole groups: its rows stay as they are.
-    let inputs: Vec<usize> = if b.groups == 1 { columns.to_vec() } else { (0..width / taps).collect() };
-    let weight = rows
-        .iter()
-        .flat_map(|&r| inputs.iter().map(move |&c| r * width + c * taps))
-        .flat_map(|at| b.weight[at..at + taps].iter().copied())
-        .collect();
-    let groups = if b.groups == 1 { 1 } else { b.groups * rows.len() / outputs };
-    Block { weight, groups, ..b.clone() }
+/// Of a layer that is left with `rows` of its `outputs`. A grouped layer keeps whole groups.
+fn block(b: &Block, outputs: usize, rows: usize) -> Block {
+    let groups = if b.groups == 1 { 1 } else { b.groups * rows / outputs };
+    Block { source: b.source, window: b.window, groups, weight: vec![] }
 }

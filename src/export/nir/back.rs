@@ -79,6 +79,8 @@ pub fn network(file: &NirFile) -> Result<SpikingNetwork> {
         output,
         head: Head::None,
         potential: (low, high),
+        // older files lack it
+        zero_costs: metadata.has("zero_costs") && metadata.one_whole("zero_costs")? != 0,
     };
     net.check().map_err(|e| file.wrong(e.to_string()))?;
     Ok(net)

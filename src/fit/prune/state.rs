@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use super::singular;
+use crate::compute::Device;
+use crate::compute::removal::Fitted;
 use crate::compute::solver::dense::{self, Cholesky};
 use crate::error::Result;
 use crate::fit::problem::Problem;
@@ -54,8 +56,31 @@ impl State {
         Self { system, columns: Arc::new(columns), given: Arc::new(given), dead, alive, place, inverse, w }
     }
 
-    fn m(&self) -> usize {
+    pub fn m(&self) -> usize {
         self.system.m
+    }
+
+    /// Inputs that remain.
+    pub fn inputs(&self) -> usize {
+        self.alive.len()
+    }
+
+    /// Inputs of the node that has most.
+    pub fn largest(&self) -> usize {
+        self.columns.iter().map(Vec::len).max().unwrap_or(0)
+    }
+
+    /// H^-1 and W on `dev`, scaled so that H has a unit diagonal; groups are nodes.
+    pub fn fitted(&self, dev: &Device) -> Result<Fitted> {
+        let (n, m) = (self.alive.len(), self.m());
+        let groups = (0..self.columns.len()).map(|node| self.places(node)).collect();
+        let unit: Vec<f64> = self.alive.iter().map(|&k| self.system.unit[k]).collect();
+        Fitted::upload(dev, (n, m), groups, |i, row| {
+            let (inverse, weights) = row.split_at_mut(n);
+            let line = self.inverse[i * n..(i + 1) * n].iter().zip(&unit);
+            inverse.iter_mut().zip(line).for_each(|(to, (v, u))| *to = (v * u * unit[i]) as f32);
+            weights.iter_mut().enumerate().for_each(|(o, to)| *to = (self.w[o * n + i] * unit[i]) as f32);
+        })
     }
 
     /// Where the node's inputs stand among those that remain.
