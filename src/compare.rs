@@ -4,13 +4,14 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+use crate::chip::PairNoise;
 use crate::compute::Device;
 use crate::convert::{Images, Watch, go_on};
 use crate::error::{Error, Result};
 use crate::forward::Forward;
 use crate::network::Network;
 use crate::spiking::simulate::{Activity, Simulation};
-use crate::spiking::{Schedule, SpikingNetwork};
+use crate::spiking::{Schedule, SpikingNetwork, programmed};
 
 /// What counts as the network's decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -168,6 +169,59 @@ pub fn compare_at(
         }
     }
     Ok(steps.iter().zip(tallies).map(|(&steps, tally)| tally.record(spiking, trial, steps)).collect())
+}
+
+/// Mean and standard deviation over draws.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Spread {
+    pub mean: f64,
+    pub deviation: f64,
+}
+
+impl Spread {
+    /// None without values.
+    fn of(values: &[f64]) -> Option<Self> {
+        let count = values.len() as f64;
+        let mean = values.iter().sum::<f64>() / count;
+        let squares: f64 = values.iter().map(|v| (v - mean) * (v - mean)).sum();
+        let deviation = (squares / (count - 1.0).max(1.0)).sqrt();
+        (!values.is_empty()).then_some(Self { mean, deviation })
+    }
+}
+
+/// The result on the test set under programming noise: over so many chips, each programmed once.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NoiseRecord {
+    pub draws: u32,
+    pub agreement: Option<Spread>,
+    pub snn_accuracy: Option<Spread>,
+    pub relative_error: Option<Spread>,
+}
+
+/// As `compare`, the network programmed `draws` times with `noise`, from `seed` on.
+///
+/// # Errors
+/// As `compare`.
+pub fn compare_programmed(
+    dev: &Device,
+    spiking: &SpikingNetwork,
+    trial: &Trial,
+    (noise, draws, seed): (&PairNoise, u32, u64),
+    batch_bytes: u64,
+    watch: &dyn Watch,
+) -> Result<NoiseRecord> {
+    let draw = |k: u32| {
+        let net = programmed(spiking, noise, seed.wrapping_add(u64::from(k)));
+        compare(dev, &net, trial, batch_bytes, watch)
+    };
+    let records = (0..draws).map(draw).collect::<Result<Vec<_>>>()?;
+    let spread = |of: fn(&TestRecord) -> Option<f64>| Spread::of(&records.iter().filter_map(of).collect::<Vec<_>>());
+    Ok(NoiseRecord {
+        draws,
+        agreement: spread(|r| r.agreement),
+        snn_accuracy: spread(|r| r.snn_accuracy),
+        relative_error: spread(|r| Some(r.relative_error)),
+    })
 }
 
 /// What is counted while the images go by.

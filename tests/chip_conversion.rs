@@ -324,3 +324,37 @@ fn costs_are_sourced() {
     let html = std::fs::read_to_string(out.join("report.html")).unwrap();
     assert!(html.contains("On speck") && html.contains("no source gives the energy"), "report.html");
 }
+
+/// A control policy on whole chips, from random inputs.
+fn policy(folder: &Path, chip: &str) -> Option<Value> {
+    let model = common::data("networks/acasxu_1_1.onnx")?;
+    let run = Command::new(env!("CARGO_BIN_EXE_synfit"))
+        .args(["convert", "--model", model.to_str().unwrap(), "--calibration", "uniform:-0.5..0.5", "--images", "500"])
+        .args(["--test-images", "100", "--decision", "argmin", "--steps", "32", "--device", "cpu", "--json"])
+        .args(["--chip", chip, "--out", folder.join(format!("policy-{chip}")).to_str().unwrap()])
+        .output()
+        .unwrap();
+    assert!(run.status.success(), "{chip}: {}", String::from_utf8_lossy(&run.stderr));
+    Some(serde_json::from_slice(&run.stdout).unwrap())
+}
+
+/// Biases have the unit of codes times inputs: where they are narrow (TrueNorth: 9 bits), an input of many levels leaves codes
+/// of -1, 0 and 1. It is given fewer levels, and the first layer's weights are right.
+#[test]
+fn narrow_biases_get_a_coarser_input() {
+    let Some(report) = policy(folder().path(), "truenorth") else { return };
+    let first = &report["layers"][0]["error"];
+    let (stored, round) = (first["grid"].as_f64().unwrap(), first["round"].as_f64().unwrap());
+    // two of five inputs share a type, which costs 0.7 % alone
+    assert!(stored < 0.05 && stored < round, "{first}");
+}
+
+/// What a reset to zero loses is told apart from what the weights lose.
+#[test]
+fn losses_at_the_reset_are_told() {
+    let Some(report) = policy(folder().path(), "loihi1") else { return };
+    let notes = report["notes"].to_string();
+    assert!(notes.contains("reset to zero drops") && notes.contains("Operation_"), "{notes}");
+    let Some(report) = policy(folder().path(), "xylo-audio3") else { return };
+    assert!(!report["notes"].to_string().contains("reset to zero"), "{}", report["notes"]);
+}

@@ -91,3 +91,41 @@ fn tiny_problems_are_cheap() {
     println!("n 9, m 1, 8 bits: {:.0} us", 1e6 * each);
     assert!(each < 2e-3, "{each} s");
 }
+
+/// Rounding a solution that was pulled towards a prior: the solution is its own, errors are those of the samples alone.
+#[test]
+fn rounding_measures_the_samples_alone() {
+    let raw = common::random(8, 120, 14, 4);
+    let (n, m) = (raw.n, raw.m);
+    let prior = vec![0.3; m * n];
+    let pulled =
+        synfit::fit::Problem { prior: Some(prior), ridge: 3.0, ..synfit::fit::Problem::from_sums(raw.sums()).unwrap() };
+    let free = solve(&Device::cpu(), &pulled, &Spec::default()).unwrap().w;
+    let straight = |w: &[f64]| -> f64 {
+        let bias = synfit::fit::Problem::bias(w, &raw.sums());
+        (0..m).map(|o| raw.objective(o, &w[o * n..(o + 1) * n], bias[o])).sum()
+    };
+    let rounding = pulled.clone().rounding(&free, 0.0);
+    let spec = Spec { grid: Some("3".parse().unwrap()), ..Spec::default() };
+    let found = solve(&Device::cpu(), &rounding, &spec).unwrap();
+    assert!(found.free.iter().zip(&free).all(|(a, b)| (a - b).abs() < 1e-8), "another solution");
+    let fit: f64 = found.objective.fit.iter().sum();
+    assert!((fit / straight(&free) - 1.0).abs() < 1e-8, "{fit} {}", straight(&free));
+    // what rounding adds, to the pulled solution's currents
+    let added = |w: &[f64]| -> f64 {
+        let off: Vec<f64> = w.iter().zip(&free).map(|(a, b)| a - b).collect();
+        (0..m)
+            .map(|o| {
+                let row = &off[o * n..(o + 1) * n];
+                (0..n)
+                    .flat_map(|i| (0..n).map(move |j| (i, j)))
+                    .map(|(i, j)| row[i] * pulled.h[i * n + j] * row[j])
+                    .sum::<f64>()
+            })
+            .sum()
+    };
+    let total: f64 = found.objective.grid.iter().sum();
+    assert!((total / (fit + added(&found.w)) - 1.0).abs() < 1e-8);
+    let nearer = solve(&Device::cpu(), &pulled, &spec).unwrap();
+    assert!(added(&found.w) < added(&nearer.w), "{} {}", added(&found.w), added(&nearer.w));
+}

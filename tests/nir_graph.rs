@@ -8,7 +8,13 @@ use std::process::Command;
 use hdf5_pure::{File, Group};
 use ndarray::Array2;
 use serde_json::Value;
-use synfit::spiking::{SpikingOp, State, Weights};
+use synfit::chip::Chip;
+use synfit::compute::Device;
+use synfit::convert::{Images, Silent};
+use synfit::export::nir::{self, back, file::NirFile};
+use synfit::network::{Activation, Block, Dataset, Head, Layout, Network, Node, Op, Shape, Window};
+use synfit::spiking::simulate::{Activity, Simulation};
+use synfit::spiking::{SpikingNetwork, SpikingOp, State, Weights};
 
 fn convert(chip: &str, more: &[&str]) -> (tempfile::TempDir, Value) {
     let digits = |file: &str| common::local(&format!("configs/digits/{file}")).display().to_string();
@@ -170,4 +176,89 @@ fn no_graph_where_nir_has_no_words() {
     let said = String::from_utf8_lossy(&run.stderr).into_owned();
     assert_eq!((run.status.code(), said.lines().count()), (Some(2), 1), "{said}");
     assert!(said.contains("test_images.npy") && said.contains("no NIR file"), "{said}");
+}
+
+/// input 2x6x6 -> a (4), b (6) -> concat -> c (5, 3x3) and, pooled 2x2 and flattened, d (7); c flattened, d -> concat -> out (3).
+fn joined() -> Network {
+    let window = |size: usize, stride: usize, pad: isize| Window {
+        kernel: [size; 2],
+        stride: [stride; 2],
+        dilation: [1, 1],
+        pad: [pad; 2],
+    };
+    let mut seed = 0;
+    let mut layer = |name: &str, shape: Shape, (source, window, inputs): (usize, Window, usize), activation| {
+        seed += 1;
+        let fan = inputs * window.taps();
+        let weight = common::reals(seed, shape.c * fan).iter().map(|v| v * (2.0 / fan as f32).sqrt()).collect();
+        let bias = common::reals(100 + seed, shape.c).iter().map(|v| 0.1 * v).collect();
+        let blocks = vec![Block { source, window, groups: 1, weight }];
+        Node { name: name.into(), shape, op: Op::Neurons { blocks, bias, activation } }
+    };
+    let (at, flat) = (|c: usize, side: usize| Shape::new(c, side, side), |c: usize| Shape::new(c, 1, 1));
+    let straight = |len: usize| (0..len as u32).collect();
+    let node = |name: &str, shape: Shape, op: Op| Node { name: name.into(), shape, op };
+    let relu = Activation::Relu;
+    let nodes = vec![
+        node("input", at(2, 6), Op::Input),
+        layer("a", at(4, 6), (0, window(3, 1, 1), 2), relu),
+        layer("b", at(6, 6), (1, window(1, 1, 0), 4), relu),
+        node("cat", at(10, 6), Op::Concat { sources: vec![2, 1] }),
+        layer("c", at(5, 6), (3, window(3, 1, 1), 10), relu),
+        node("pool", at(10, 3), Op::AveragePool { source: 3, window: window(2, 2, 0), divisor: vec![4; 9] }),
+        node("flat", flat(90), Op::Gather { source: 5, index: straight(90) }),
+        layer("d", flat(7), (6, Window::POINT, 90), relu),
+        node("line", flat(180), Op::Gather { source: 4, index: straight(180) }),
+        node("both", flat(187), Op::Concat { sources: vec![7, 8] }),
+        layer("out", flat(3), (9, Window::POINT, 187), Activation::Linear),
+    ];
+    Network {
+        name: "joined".into(),
+        output: nodes.len() - 1,
+        nodes,
+        head: Head::None,
+        layout: Layout::Nchw,
+        input_scale: vec![1.0; 2],
+        input_shift: vec![0.0; 2],
+    }
+}
+
+/// Concatenation is a block of synapses for each part: read back the graph has none, and the same spikes.
+#[test]
+fn concatenations_become_blocks_of_synapses() {
+    let (dev, network) = (Device::cpu(), joined());
+    let data = Dataset::uniform(network.input_shape(), 40, &[-1.0], &[1.0], 3).unwrap();
+    let images = Images { data, scale: vec![1.0], shift: vec![0.0] };
+    for chip in ["generic8", "float", "truenorth"] {
+        let mut options = common::options(Chip::load(chip).unwrap());
+        (options.steps, options.method) = (12, Default::default());
+        let folder = tempfile::tempdir().unwrap();
+        let net = synfit::convert::convert(&dev, &network, &images, &options, folder.path(), &Silent).unwrap().spiking;
+        let path = folder.path().join("network.nir");
+        assert_eq!(nir::write(&net, &path).unwrap(), None, "{chip}");
+        let back = back::network(&NirFile::open(&path).unwrap()).unwrap();
+        let joins =
+            |net: &SpikingNetwork| net.nodes.iter().filter(|n| matches!(n.op, SpikingOp::Concat { .. })).count();
+        assert_eq!((joins(&net), joins(&back)), (2, 0));
+        assert_eq!(net.synapses(), back.synapses());
+        let blocks = |net: &SpikingNetwork| -> usize {
+            net.nodes.iter().map(|n| if let SpikingOp::Neurons(layer) = &n.op { layer.synapses.len() } else { 0 }).sum()
+        };
+        assert_eq!((blocks(&net), blocks(&back)), (5, 8), "{chip}");
+        let raw = images.data.batch(0..40).unwrap();
+        let run = |net: &SpikingNetwork| {
+            let mut activity = Activity::default();
+            let outputs = Simulation::new(&dev, net).unwrap().run(&dev, 40, &raw, &mut activity).unwrap();
+            (outputs, activity.spikes.iter().sum::<u64>())
+        };
+        let ((before, fired), (after, again)) = (run(&net), run(&back));
+        assert!(fired > 1000, "{fired} spikes");
+        if chip == "float" {
+            // sums of reals in another order
+            let far = before.iter().zip(&after).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(far < 0.3, "{far}");
+        } else {
+            assert_eq!((before, fired), (after, again), "{chip}");
+        }
+    }
 }

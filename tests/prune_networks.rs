@@ -5,13 +5,10 @@ mod common;
 
 use synfit::chip::Chip;
 use synfit::compute::Device;
-use synfit::convert::{
-    Choose, Conversion, Former, Images, Initial, Keep, Options, Response, Ridge, Silent, Targets, convert, smaller,
-    sweep,
-};
+use synfit::convert::{Choose, Conversion, Former, Images, Keep, Options, Silent, convert, smaller, sweep};
 use synfit::error::Result;
 use synfit::network::{Activation, Block, Dataset, Head, Layout, Network, Node, Op, Shape, Window};
-use synfit::spiking::{Schedule, SpikingOp, simulate};
+use synfit::spiking::{SpikingOp, simulate};
 
 const K3: Window = Window { kernel: [3, 3], stride: [1, 1], dilation: [1, 1], pad: [1, 1] };
 
@@ -72,24 +69,7 @@ fn images(network: &Network) -> Images {
 
 fn options(keep: &str) -> Options {
     let items: Vec<String> = keep.split(',').filter(|k| !k.is_empty()).map(String::from).collect();
-    Options {
-        chip: Chip::load("generic8").unwrap(),
-        steps: 16,
-        schedule: Schedule::Streaming,
-        response: Response::Measured,
-        settle: synfit::convert::Settle::Repeated(vec![1]),
-        initial: Initial::Calibrated,
-        targets: Targets::Linear,
-        method: "descent".parse().unwrap(),
-        keep: Keep::parse(&items).unwrap(),
-        prune: Choose::Optimal,
-        sparse: Default::default(),
-        ridge: Ridge::Fixed(1e-2),
-        population: synfit::convert::Populations { rectified: 1, curved: 4 },
-        decides: false,
-        batch_bytes: 16 << 20,
-        seed: 0,
-    }
+    Options { keep: Keep::parse(&items).unwrap(), ..common::options(Chip::load("generic8").unwrap()) }
 }
 
 fn converted(dev: &Device, network: &Network, keep: &str) -> Result<Conversion> {

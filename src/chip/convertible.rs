@@ -57,10 +57,7 @@ pub fn fit_rules(chip: &Chip) -> Result<FitRules> {
         Owner::Layer | Owner::Matrix | Owner::Core => ScaleOwner::Layer,
     };
     Ok(FitRules {
-        grid: match types {
-            Some(palette) => Some(Grid::Uniform { bits: palette.bits }),
-            None => weights.signed_grid(),
-        },
+        grid: weights.signed_grid(),
         types: types.map(|p| p.values as usize),
         range: weights.range,
         sign_of_source: weights.sign == SignOwner::Source,

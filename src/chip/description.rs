@@ -190,8 +190,16 @@ impl Chip {
         let unsigned = grid.as_ref().is_some_and(Grid::is_unsigned);
         let sign = if unsigned { self.weights.sign } else { SignOwner::Weight };
         let kept = std::mem::take(&mut self.weights);
-        self.weights =
-            WeightRules { grid, sign, range: None, palette: None, subset_sum: None, conductance: None, ..kept };
+        self.weights = WeightRules {
+            grid,
+            sign,
+            range: None,
+            palette: None,
+            subset_sum: None,
+            conductance: None,
+            programming: None,
+            ..kept
+        };
         for origin in self.origins.iter_mut().filter(|o| o.table == "weights") {
             origin.unknown.retain(|field| field != "grid");
         }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Grid, ScaleOwner};
+use super::{Grid, Programming, ScaleOwner};
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -19,6 +19,9 @@ pub struct WeightRules {
     pub subset_sum: Option<SubsetSum>,
     #[serde(default)]
     pub conductance: Option<Conductance>,
+    /// What programming makes of `conductance`.
+    #[serde(default)]
+    pub programming: Option<Programming>,
     #[serde(default)]
     pub sign: SignOwner,
     /// Who owns the weights' scale.
@@ -168,6 +171,7 @@ impl WeightRules {
                 return Err(("weights.conductance", "must have 2 to 256 levels".into()));
             }
         }
+        self.check_programming()?;
         match self.shifts {
             Some([low, high]) if low > high || high > 24 => {
                 Err(("weights.shifts", "must be two of 0..=24, the lower one first".into()))
@@ -177,8 +181,8 @@ impl WeightRules {
     }
 
     /// The levels of a weight with its sign: the grid, or the magnitudes of a grid on either side of zero where a synapse
-    /// type or a pair gives each weight its sign, or the differences of a pair of conductances, or sums of base currents
-    /// that are set to 1, 2, 4 ... units.
+    /// type or a pair gives each weight its sign, or the differences of a pair of conductances, or what each of a neuron's
+    /// own values can be, or sums of base currents that are set to 1, 2, 4 ... units.
     pub fn signed_grid(&self) -> Option<Grid> {
         match (&self.grid, self.conductance, self.sign) {
             (Some(grid), _, SignOwner::SynapseType | SignOwner::Pair) => Some(grid.with_signs()),
@@ -188,6 +192,7 @@ impl WeightRules {
                 let top = f64::from(c.levels - 1);
                 Grid::from_levels((0..2 * c.levels - 1).map(|k| f64::from(k) - top).collect()).ok()
             }
+            (None, None, _) if self.palette.is_some() => self.palette.map(|p| Grid::Uniform { bits: p.bits }),
             (None, None, sign) => self.subset_sum.map(|subset| {
                 let sums = Grid::Unsigned { bits: subset.currents };
                 if matches!(sign, SignOwner::SynapseType | SignOwner::Pair) { sums.with_signs() } else { sums }

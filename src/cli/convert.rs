@@ -8,9 +8,10 @@ use super::kept::{self, Work};
 use super::output::OutputFolder;
 use super::progress::Progress;
 use super::{search, table};
-use crate::compare::{Decision, Point, Trial, check_labels, compare, compare_at};
+use crate::chip::PairNoise;
+use crate::compare::{Decision, Point, Spread, Trial, check_labels, compare, compare_at, compare_programmed};
 use crate::compute::Device;
-use crate::convert::{self, Finished, Former, fits};
+use crate::convert::{self, Finished, Former, NoiseUse, fits};
 use crate::error::{Error, Result};
 use crate::export;
 use crate::network;
@@ -138,6 +139,13 @@ pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])], keep: K
     let mut records = compare_at(&dev, spiking, &trial, &lengths, options.batch_bytes, &progress)?;
     let curve = lengths.iter().zip(&records).map(|(&steps, record)| Point::new(spiking, steps, record)).collect();
     let record = records.pop().ok_or_else(|| Error::work("test", "no record"))?;
+    let draws = job.noise_draws.unwrap_or_default();
+    let noise = PairNoise::of(&options.chip.weights).filter(|_| options.noise != NoiseUse::Off && draws > 0);
+    let noise = noise.map(|noise| {
+        let drawn = (&noise, draws, options.seed);
+        compare_programmed(&dev, spiking, &trial, drawn, options.batch_bytes, &progress)
+    });
+    let noise = noise.transpose()?;
     let tested = began.elapsed().as_secs_f64();
     progress.done();
 
@@ -154,11 +162,16 @@ pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])], keep: K
         seed: options.seed,
         neurons: spiking.neurons(),
         synapses: spiking.synapses(),
-        notes: report::notes(&conversion.layers, job.test.is_none() && !is_uniform(calibration_source)),
+        notes: report::notes(
+            &conversion.layers,
+            job.test.is_none() && !is_uniform(calibration_source),
+            options.chip.neuron.reset,
+        ),
         layers: conversion.layers,
         cost: Some(Cost::of(&options.chip, &placement, &record)),
         test: record,
         curve,
+        noise,
         search: wanted.map(|agreement| Search { agreement, tried }),
         seconds: Seconds { total: start.elapsed().as_secs_f64(), read, convert: converted, test: tested },
         peak_memory: PeakMemory::measure(&dev),
@@ -227,6 +240,18 @@ pub fn print(report: &Report, out: &Path, json: bool) -> Result<()> {
     }
     println!("{}\n", table::render(&header, &rows, 2));
     println!("{}", summary(report));
+    if let Some(noise) = &report.noise {
+        let percent = |what: &str, s: Option<Spread>| {
+            s.map(|s| format!("{what} {:.2} % (standard deviation {:.2}), ", 100.0 * s.mean, 100.0 * s.deviation))
+        };
+        let error = noise.relative_error.map_or(0.0, |e| e.mean);
+        println!(
+            "under programming noise, mean of {}: {}{}relative error {error:.3}",
+            noise.draws,
+            percent("SNN accuracy", noise.snn_accuracy).unwrap_or_default(),
+            percent("agreement", noise.agreement).unwrap_or_default(),
+        );
+    }
     if let Some(line) = report.cost.as_ref().and_then(|c| c.summary(&report.chip)) {
         println!("{line}");
     }

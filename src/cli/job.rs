@@ -179,6 +179,15 @@ pub struct JobArgs {
     #[arg(long, help_heading = "Run")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
+    /// Where the chip's file gives the noise of programming (weights.programming): fit (the fit knows it and the result is
+    /// tried under it), test (the result is tried under it) or off [default: fit]
+    #[arg(long, value_name = "WHAT", help_heading = "Fit")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub noise: Option<String>,
+    /// Programmings that the result is tried under [default: 5]
+    #[arg(long, value_name = "K", help_heading = "Run")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub noise_draws: Option<u32>,
     /// Seed of all random choices [default: 0]
     #[arg(long, help_heading = "Run")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -253,6 +262,8 @@ impl JobArgs {
             population: self.population.or(below.population),
             decision: self.decision.or(below.decision),
             device: self.device.or(below.device),
+            noise: self.noise.or(below.noise),
+            noise_draws: self.noise_draws.or(below.noise_draws),
             seed: self.seed.or(below.seed),
             memory: self.memory.or(below.memory),
         }
@@ -281,6 +292,8 @@ impl JobArgs {
             per_unit: Some(1),
             population: Some(4),
             device: text("auto"),
+            noise: text("fit"),
+            noise_draws: Some(5),
             seed: Some(0),
             memory: Some(160),
             ..JobArgs::default()
@@ -368,6 +381,7 @@ impl JobArgs {
                 self.pattern.as_deref(),
             )?,
             ridge,
+            noise: word("noise", given("noise", &self.noise)?, "fit, test, off")?,
             population,
             decides: self.decision(network)? != Decision::None,
             batch_bytes: given("memory", &self.memory)?.clamp(&16, &(1 << 20)) << 20,

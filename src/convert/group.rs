@@ -1,9 +1,10 @@
 //! One group of a layer as a problem of its own: the sums over its inputs in the units of shifted codes.
 
 use super::layer::Task;
+use crate::chip::PairNoise;
 use crate::compute::gram::Sums;
 use crate::error::Result;
-use crate::fit::{self, Fold, Problem};
+use crate::fit::{self, Fold, Noise, Problem};
 
 /// Raw sums of one group, columns times their scale (see `Task::scales`).
 pub(super) struct Group<'a> {
@@ -38,6 +39,12 @@ impl<'a> Group<'a> {
     pub fn sums(&self) -> fit::Sums<'_> {
         let Self { h, b, x, t, tt, count } = self;
         fit::Sums { h, b, x, t, tt, count: *count }
+    }
+
+    /// What programming makes of weights that read it.
+    pub fn noise(&self, noise: &PairNoise) -> Noise {
+        let n = self.x.len();
+        Noise { power: (0..n).map(|i| self.h[i * n + i]).collect(), variance: noise.variances() }
     }
 
     /// The same as one part of the samples.

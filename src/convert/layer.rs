@@ -11,7 +11,7 @@ use super::sampled::Sampled;
 use super::sparse::Thin;
 use super::trim::{Picked, Trim};
 use super::walk::{Walk, runner};
-use super::{LayerRecord, Response, contrast};
+use super::{LayerRecord, NoiseUse, Response, contrast};
 use crate::compute::gram::{Moments, PatchSpec, Sums};
 use crate::compute::{Buffer, activate, gather, response};
 use crate::error::{Error, Result};
@@ -22,6 +22,10 @@ use crate::spiking::simulate::Runner;
 
 /// Pre-activations kept per channel to choose thresholds by.
 const SAMPLES: usize = 4096;
+
+/// Most ridge under which weights are rounded to a grid: that towards the trained weights chooses what is rounded, and may be
+/// far larger.
+const ROUNDING_RIDGE: f64 = 1e-2;
 
 /// What a pass over the calibration images found.
 enum Survey {
@@ -46,6 +50,8 @@ pub(super) struct Solved {
     /// cout x n of the real weights, in thresholds per unit of a block's rate.
     pub bias: Vec<f64>,
     pub tt: f64,
+    /// Expected squared error that programming noise adds, if there is any.
+    pub noise: Option<f64>,
     pub samples: u64,
 }
 
@@ -402,25 +408,42 @@ impl Walk<'_> {
         let m = task.shape.c * rows.population / task.groups;
         let scales = task.scales();
         let prior = self.prior(task, rows, &scales);
-        let solve = |g: usize| -> Result<(Solution, Vec<f64>, f64)> {
+        let mut expected: Option<f64> = None;
+        let mut solve = |g: usize| -> Result<(Solution, Vec<f64>, f64)> {
             let group = Group::new(task, sums, g, m);
-            let problem = group.problem(&prior[g * m * n..(g + 1) * m * n], task.ridge)?;
+            let mut problem = group.problem(&prior[g * m * n..(g + 1) * m * n], task.ridge)?;
             let tt = problem.tt.as_ref().map_or(0.0, |tt| tt.iter().sum());
             let spec = &specs[g];
-            let solution = fit::solve_with(self.dev, &problem, spec, &|| self.watch.cancelled())?;
+            if spec.grid.is_some() && task.ridge > ROUNDING_RIDGE {
+                let free = Spec { mask: spec.mask.clone(), ..Spec::default() };
+                let free = fit::solve_with(self.dev, &problem, &free, &|| self.watch.cancelled())?.w;
+                problem = problem.rounding(&free, ROUNDING_RIDGE);
+            }
+            let noise = self.noise.as_ref().zip(spec.grid.as_ref()).map(|(noise, grid)| (group.noise(noise), grid));
+            let cancelled = || self.watch.cancelled();
+            let solution = match &noise {
+                Some((noise, _)) if self.options.noise == NoiseUse::Fit => {
+                    fit::solve_noisy(self.dev, &problem, spec, noise, &cancelled)?
+                }
+                _ => fit::solve_with(self.dev, &problem, spec, &cancelled)?,
+            };
+            if let Some((noise, grid)) = &noise {
+                *expected.get_or_insert(0.0) += noise.expected(&solution, grid).iter().sum::<f64>();
+            }
             if told {
                 self.watch.solved(task.name, &problem, spec, &solution)?;
             }
             let bias = Problem::bias(&solution.w, &group.sums());
             Ok((solution, bias, tt))
         };
-        let mut all = Solved { solutions: vec![], bias: vec![], tt: 0.0, samples: sums.count };
+        let mut all = Solved { solutions: vec![], bias: vec![], tt: 0.0, noise: None, samples: sums.count };
         for g in 0..task.groups {
             let (solution, bias, tt) = solve(g)?;
             all.solutions.push(solution);
             all.bias.extend(bias);
             all.tt += tt;
         }
+        all.noise = expected;
         Ok(all)
     }
 

@@ -11,6 +11,7 @@ mod fire;
 pub mod fits;
 mod group;
 mod initial;
+mod input;
 mod layer;
 mod prune;
 mod quantize;
@@ -40,7 +41,7 @@ use crate::chip::Chip;
 use crate::compute::Device;
 use crate::error::{Error, Result};
 use crate::fit::{Method, Problem, Solution, Spec};
-use crate::network::{Dataset, Layout, Network};
+use crate::network::{Dataset, Network};
 use crate::spiking::{Schedule, SpikingNetwork};
 
 pub use fingerprint::{Fingerprint, Hash};
@@ -83,6 +84,17 @@ pub enum Targets {
     Linear,
 }
 
+/// What becomes of the programming noise that a chip's file gives (`weights.programming`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NoiseUse {
+    /// The fit knows it, and the result is tried under it.
+    Fit,
+    /// The result is tried under it.
+    Test,
+    Off,
+}
+
 /// What a conversion is asked for.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -102,6 +114,7 @@ pub struct Options {
     pub sparse: Sparsity,
     /// Towards the trained weights.
     pub ridge: Ridge,
+    pub noise: NoiseUse,
     /// Neurons for a unit whose activation one neuron cannot follow.
     pub population: Populations,
     /// The outputs are compared with each other (a decision), not read one by one.
@@ -222,6 +235,9 @@ pub struct Errors {
     pub grid: f64,
     /// A proven lower bound of the constrained problem.
     pub bound: f64,
+    /// What programming noise is expected to add, where the chip has any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub noise: Option<f64>,
 }
 
 pub struct Conversion {
@@ -320,74 +336,4 @@ fn check(network: &Network, images: &Images, options: &Options) -> Result<()> {
         return Err(Error::input("steps", "must be at least 1"));
     }
     options.sparse.check(network, &options.chip)
-}
-
-/// Bits of the input's code on a chip with narrow thresholds: a layer's largest sums of codes times input are about four
-/// codes times inputs, and should be about a threshold.
-fn input_bits(chip: &Chip) -> u32 {
-    let weight = chip.weights.signed_grid().map_or(0.0, |grid| grid.max_abs()).max(1.0).log2().ceil() as u32;
-    chip.state.threshold_bits.saturating_sub(weight + 2).clamp(2, 11)
-}
-
-/// The input's largest size in calibration: of whole numbers, as they are, less the network's zero; of other data, as the
-/// network sees it. Whole numbers are only looked at if the chip's thresholds are too narrow for all of them.
-fn largest_input(network: &Network, images: &Images, chip: &Chip, batches: &[std::ops::Range<usize>]) -> Result<f32> {
-    let whole = images.data.is_u8();
-    if whole && input_bits(chip) >= 8 {
-        return Ok(255.0);
-    }
-    let (offset, area) = (offsets(network, images), images.data.shape().area());
-    let mut largest = 0f32;
-    for range in batches {
-        let raw = images.data.batch(range.clone())?;
-        if whole {
-            let planes = raw.chunks_exact(area).enumerate();
-            largest = planes.flat_map(|(i, p)| p.iter().map(move |v| (i, v))).fold(largest, |m, (i, v)| {
-                m.max((v - offset[i % offset.len()]).abs()) //
-            });
-        } else {
-            largest = images.preprocess(&raw).iter().fold(largest, |m, v| m.max(v.abs()));
-        }
-    }
-    Ok(largest)
-}
-
-/// The whole numbers that stand for the network's zero, per channel.
-fn offsets(network: &Network, images: &Images) -> Vec<f32> {
-    let at = |v: &[f32], c: usize| v[c % v.len()];
-    (0..network.input_shape().c)
-        .map(|c| (-at(&images.shift, c) / at(&images.scale, c)).round().clamp(-255.0, 510.0))
-        .collect()
-}
-
-/// The input's code. Whole numbers 0..255 stay what they are, less a whole offset per channel that puts the network's
-/// zero (its padding) at 0, unless the chip's thresholds are too narrow for so many; other data is rounded to as many
-/// bits as the first layer's sums can carry.
-fn input_code(network: &Network, images: &Images, chip: &Chip, largest: f32) -> (crate::spiking::InputCode, Vec<f64>) {
-    let channels = network.input_shape().c;
-    let at = |v: &[f32], c: usize| v[c % v.len()];
-    let bits = input_bits(chip);
-    let levels = ((1u32 << bits) - 1) as f32;
-    if images.data.is_u8() {
-        let step = if bits < 8 { (largest / levels).max(1.0) } else { 1.0 };
-        let offset = offsets(network, images);
-        let code = crate::spiking::InputCode {
-            layout: Layout::Nchw,
-            scale: vec![1.0 / step; channels],
-            shift: offset.iter().map(|o| -o / step).collect(),
-            lo: -(510.0 / step).ceil() as i32,
-            hi: (510.0 / step).ceil() as i32,
-        };
-        return (code, (0..channels).map(|c| f64::from(at(&images.scale, c) * step)).collect());
-    }
-    // 12 bits with the sign: a dense first layer of 4096 inputs with 8-bit weights still sums below 2^31.
-    let step = if largest > 0.0 { largest / levels } else { 1.0 };
-    let code = crate::spiking::InputCode {
-        layout: Layout::Nchw,
-        scale: (0..channels).map(|c| at(&images.scale, c) / step).collect(),
-        shift: (0..channels).map(|c| at(&images.shift, c) / step).collect(),
-        lo: -2 * levels as i32,
-        hi: 2 * levels as i32,
-    };
-    (code, vec![f64::from(step); channels])
 }

@@ -15,6 +15,7 @@ pub(super) fn record(task: &Task, solved: &Solved, node: &SpikingNode) -> LayerR
         fit: relative(|o| &o.fit),
         grid: relative(|o| &o.grid),
         bound: relative(|o| &o.bound),
+        noise: solved.noise.map(|noise| if solved.tt > 0.0 { noise / solved.tt } else { 0.0 }),
     };
     let status = |wanted| solved.solutions.iter().any(|s| s.status == wanted);
     LayerRecord {

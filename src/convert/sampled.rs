@@ -34,6 +34,7 @@ impl Walk<'_> {
             && all
             && self.dense(task)
             && self.plain()
+            && self.noise.is_none()
             && fit::dual_pays(&self.spec(), task.inputs(), self.images.len())
     }
 
@@ -80,6 +81,6 @@ impl Walk<'_> {
         let bias = Problem::bias(&solution.w, &sums);
         let centred = |(at, t): (usize, &f64)| (t - t_sum[at % m] / count as f64).powi(2);
         let tt = t.iter().enumerate().map(centred).sum();
-        Ok(Solved { solutions: vec![solution], bias, tt, samples: count as u64 })
+        Ok(Solved { solutions: vec![solution], bias, tt, noise: None, samples: count as u64 })
     }
 }

@@ -7,8 +7,8 @@ use super::prune::Plan;
 use super::restore::Finished;
 use super::ridge::FOLDS;
 use super::tape::{Tape, Tapes};
-use super::{Conversion, Images, LayerRecord, Options, Response, Watch, go_on, input_code, settle, views};
-use crate::chip::{FitRules, fit_rules};
+use super::{Conversion, Images, LayerRecord, NoiseUse, Options, Response, Watch, go_on, input, settle, views};
+use crate::chip::{FitRules, PairNoise, fit_rules};
 use crate::compute::{Buffer, Device};
 use crate::error::{Error, Result};
 use crate::forward::NodeRunner;
@@ -23,6 +23,8 @@ pub(super) struct Walk<'a> {
     pub options: &'a Options,
     /// The chip's constraints as the solver states them.
     pub rules: FitRules,
+    /// Of programming, where the chip has any and the job does not leave it out.
+    pub noise: Option<PairNoise>,
     /// Signs of source neurons (node, element) that layers have settled, where the chip gives neurons a sign.
     pub signs: std::collections::HashMap<(usize, usize), i8>,
     /// What stays of the layers, if not all of it.
@@ -58,8 +60,8 @@ impl<'a> Walk<'a> {
         }
         let rules = fit_rules(&options.chip)?;
         let batches = batches(dev, network, images.len(), options)?;
-        let largest = super::largest_input(network, images, &options.chip, &batches)?;
-        let (input, gain) = input_code(network, images, &options.chip, largest);
+        let largest = input::largest_input(network, images, &options.chip, &batches)?;
+        let (input, gain) = input::input_code(network, images, &options.chip, largest);
         let peak = input.max_abs();
         let node = SpikingNode {
             name: network.nodes[0].name.clone(),
@@ -88,6 +90,7 @@ impl<'a> Walk<'a> {
             images,
             options,
             rules,
+            noise: PairNoise::of(&options.chip.weights).filter(|_| options.noise != NoiseUse::Off),
             signs: std::collections::HashMap::new(),
             plan,
             thinned: false,

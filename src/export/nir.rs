@@ -36,12 +36,12 @@ pub fn write(net: &SpikingNetwork, path: &Path) -> Result<Option<String>> {
 
 /// The graph, or what stands in its way.
 pub fn graph(net: &SpikingNetwork) -> std::result::Result<Graph, String> {
-    let mut builder = Builder { net, graph: Graph::default(), ends: Vec::new(), ranks: Vec::new() };
+    let mut builder = Builder { net, graph: Graph::default(), parts: Vec::new() };
     builder.graph.metadata = network_metadata(net);
     for (index, node) in net.nodes.iter().enumerate() {
         builder.node(index, node).map_err(|why| format!("{}: {why}", node.name))?;
     }
-    builder.output();
+    builder.output()?;
     Ok(builder.graph)
 }
 
@@ -85,10 +85,19 @@ fn network_metadata(net: &SpikingNetwork) -> Fields {
 struct Builder<'a> {
     net: &'a SpikingNetwork,
     graph: Graph,
-    /// By node of the network: the graph's nodes whose sum its value is.
-    ends: Vec<Vec<String>>,
-    /// By node of the network: whether its tensor has three dimensions or one.
-    ranks: Vec<bool>,
+    /// By node of the network: what its channels come from, one part after the other. One part, but for concatenations and
+    /// what is computed from them.
+    parts: Vec<Vec<Part>>,
+}
+
+/// Some channels of a node: a tensor of the graph.
+#[derive(Clone)]
+struct Part {
+    /// The graph's nodes whose sum it is.
+    ends: Vec<String>,
+    shape: Shape,
+    /// Whether the tensor has three dimensions or one.
+    spatial: bool,
 }
 
 impl Builder<'_> {
@@ -105,7 +114,8 @@ impl Builder<'_> {
     }
 
     fn node(&mut self, index: usize, node: &SpikingNode) -> std::result::Result<(), String> {
-        let (ends, spatial) = match &node.op {
+        let whole = |ends: Vec<String>, spatial: bool| vec![Part { ends, shape: node.shape, spatial }];
+        let parts = match &node.op {
             SpikingOp::Input => {
                 let input = &self.net.input;
                 let channels = vec![input.scale.len()];
@@ -118,9 +128,12 @@ impl Builder<'_> {
                 let spatial = node.shape.area() > 1;
                 let name = "input".to_string();
                 self.push(&name, "Input", vec![("shape", Value::sizes(&dims(node.shape, spatial)))], metadata, &[]);
-                (vec![name], spatial)
+                whole(vec![name], spatial)
             }
-            SpikingOp::Neurons(layer) => self.layer(node, layer)?,
+            SpikingOp::Neurons(layer) => {
+                let (ends, spatial) = self.layer(node, layer)?;
+                whole(ends, spatial)
+            }
             SpikingOp::SumPool { source, window, weight } => {
                 if weight.iter().any(|w| *w != 1) {
                     return Err("its pooling windows weigh their inputs differently".into());
@@ -136,15 +149,19 @@ impl Builder<'_> {
                 if !exact(0, from.h, node.shape.h) || !exact(1, from.w, node.shape.w) {
                     return Err("its pooling windows are padded on one side".into());
                 }
-                let name = self.name(&node.name);
-                let fields = vec![
-                    ("kernel_size", Value::sizes(&window.kernel)),
-                    ("stride", Value::sizes(&window.stride)),
-                    ("padding", Value::sizes(&window.pad.map(|p| p as usize))),
-                ];
-                let sources = self.ends[*source].clone();
-                self.push(&name, "SumPool2d", fields, vec![], &sources);
-                (vec![name], true)
+                let mut pooled = Vec::new();
+                for part in self.parts[*source].clone() {
+                    let name = self.name(&node.name);
+                    let fields = vec![
+                        ("kernel_size", Value::sizes(&window.kernel)),
+                        ("stride", Value::sizes(&window.stride)),
+                        ("padding", Value::sizes(&window.pad.map(|p| p as usize))),
+                    ];
+                    self.push(&name, "SumPool2d", fields, vec![], &part.ends);
+                    let shape = Shape { c: part.shape.c, ..node.shape };
+                    pooled.push(Part { ends: vec![name], shape, spatial: true });
+                }
+                pooled
             }
             SpikingOp::Gather { source, index } => {
                 let straight = index.iter().enumerate().all(|(i, from)| *from as usize == i);
@@ -152,39 +169,42 @@ impl Builder<'_> {
                 if !(straight && index.len() == from.len() && node.shape.area() == 1) {
                     return Err("a rearrangement of neurons other than flattening has no node in NIR".into());
                 }
-                (self.flat(*source), false)
+                self.parts[*source].clone().iter().map(|part| self.flat(*source, part)).collect()
             }
             SpikingOp::MaxPool { .. } => return Err("max pooling has no node in NIR".into()),
-            SpikingOp::Concat { .. } => return Err("concatenation has no node in NIR".into()),
+            // No node of NIR's joins channels: whoever reads it has a block of synapses for each part.
+            SpikingOp::Concat { sources } => sources.iter().flat_map(|s| self.parts[*s].clone()).collect(),
         };
-        debug_assert_eq!(self.ends.len(), index);
-        self.ends.push(ends);
-        self.ranks.push(spatial);
+        debug_assert_eq!(self.parts.len(), index);
+        self.parts.push(parts);
         Ok(())
     }
 
-    /// The source's ends with one dimension.
-    fn flat(&mut self, source: usize) -> Vec<String> {
-        if !self.ranks[source] {
-            return self.ends[source].clone();
+    /// A part of `source` with one dimension.
+    fn flat(&mut self, source: usize, part: &Part) -> Part {
+        if !part.spatial {
+            return part.clone();
         }
-        let shape = self.net.nodes[source].shape;
+        let shape = part.shape;
         let name = self.name(&format!("{}_flat", self.net.nodes[source].name));
         let fields = vec![
             ("start_dim", Value::Whole(0)),
             ("end_dim", Value::Whole(-1)),
             ("input_type", Value::sizes(&dims(shape, true))),
         ];
-        let sources = self.ends[source].clone();
-        self.push(&name, "Flatten", fields, vec![], &sources);
-        vec![name]
+        self.push(&name, "Flatten", fields, vec![], &part.ends);
+        Part { ends: vec![name], shape: Shape::new(shape.len(), 1, 1), spatial: false }
     }
 
     fn layer(&mut self, node: &SpikingNode, layer: &Layer) -> std::result::Result<(Vec<String>, bool), String> {
         let net = self.net;
         let dense = layer.synapses.iter().all(|s| is_dense(s, net.nodes[s.source].shape, node.shape));
+        let mut blocks = Vec::new();
+        for s in &layer.synapses {
+            blocks.extend(split(s, net.nodes[s.source].shape, &self.parts[s.source], layer.unit.len())?);
+        }
         let mut ends = Vec::new();
-        for (k, s) in layer.synapses.iter().enumerate() {
+        for (k, (s, part)) in blocks.iter().enumerate() {
             let name =
                 self.name(&format!("{}_weights{}", node.name, if k > 0 { k.to_string() } else { String::new() }));
             let weights = Numbers::of(s, layer);
@@ -193,25 +213,22 @@ impl Builder<'_> {
             let mut metadata = weights.metadata(if k == 0 { Some(layer) } else { None });
             metadata.push(("name", Value::Text(node.name.clone())));
             if dense {
-                let sources = self.flat(s.source);
-                let inputs = net.nodes[s.source].shape.len();
+                let flat = self.flat(s.source, part);
                 let fields = vec![
-                    ("weight", Value::F32(vec![node.shape.c, inputs], weights.real)),
+                    ("weight", Value::F32(vec![node.shape.c, flat.shape.len()], weights.real)),
                     ("bias", Value::F32(vec![node.shape.c], bias)),
                 ];
-                self.push(&name, "Affine", fields, metadata, &sources);
+                self.push(&name, "Affine", fields, metadata, &flat.ends);
             } else {
-                if !self.ranks[s.source] {
+                if !part.spatial {
                     return Err("a convolution over a vector has no node in NIR".into());
                 }
-                let from = net.nodes[s.source].shape;
-                let (mut fields, sources) =
-                    (convolution(s, from, node.shape, &weights.real)?, self.ends[s.source].clone());
+                let mut fields = convolution(s, part.shape, node.shape, &weights.real)?;
                 fields.push(("bias", Value::F32(vec![node.shape.c], bias)));
                 // of the codes, whose kernel has no zeros around it
                 let pad = s.window.pad.map(|p| p as i64).to_vec();
                 metadata.push(("pad", Value::I64(vec![2], pad)));
-                self.push(&name, "Conv2d", fields, metadata, &sources);
+                self.push(&name, "Conv2d", fields, metadata, &part.ends);
             }
             ends.push(name);
         }
@@ -224,7 +241,7 @@ impl Builder<'_> {
         Ok((vec![name], !dense))
     }
 
-    fn output(&mut self) {
+    fn output(&mut self) -> std::result::Result<(), String> {
         let node = &self.net.nodes[self.net.output];
         let decode = &node.decode;
         let origin = decode.origin.iter().map(|o| if *o == Decode::ALL { -1 } else { i64::from(*o) }).collect();
@@ -235,10 +252,44 @@ impl Builder<'_> {
             ("decode_origin", Value::I64(vec![decode.origin.len()], origin)),
             ("decode_base", Value::F64(vec![decode.base.len()], decode.base.clone())),
         ];
-        let sources = self.ends[self.net.output].clone();
-        let shape = Value::sizes(&dims(node.shape, self.ranks[self.net.output]));
-        self.push("output", "Output", vec![("shape", shape)], metadata, &sources);
+        let [part] = &self.parts[self.net.output][..] else {
+            return Err(format!("{}: a concatenation that nobody reads has no node in NIR", node.name));
+        };
+        let (shape, ends) = (Value::sizes(&dims(node.shape, part.spatial)), part.ends.clone());
+        self.push("output", "Output", vec![("shape", shape)], metadata, &ends);
+        Ok(())
     }
+}
+
+/// A block of synapses for each part of what it reads (`from`): the weights of its channels. `rows`: neurons with weights of
+/// their own.
+fn split(s: &Synapses, from: Shape, parts: &[Part], rows: usize) -> std::result::Result<Vec<(Synapses, Part)>, String> {
+    if let [part] = parts {
+        return Ok(vec![(s.clone(), part.clone())]);
+    }
+    if s.groups > 1 {
+        return Err("a grouped convolution over a concatenation has no form in NIR".into());
+    }
+    let (taps, mut first) = (s.window.taps(), 0);
+    let mut blocks = Vec::with_capacity(parts.len());
+    for part in parts {
+        // flattened parts have a channel for each of their values
+        let channels = first..first + part.shape.c;
+        first = channels.end;
+        let columns = channels.start * taps..channels.end * taps;
+        let weight = match &s.weight {
+            Weights::Codes { codes, shift } => {
+                Weights::Codes { codes: of_columns(codes, rows, columns), shift: *shift }
+            }
+            Weights::Real(w) => Weights::Real(of_columns(w, rows, columns)),
+        };
+        blocks.push((Synapses { weight, ..s.clone() }, part.clone()));
+    }
+    if first == from.c { Ok(blocks) } else { Err("its parts are not the channels that it reads".into()) }
+}
+
+fn of_columns<T: Copy>(weights: &[T], rows: usize, columns: std::ops::Range<usize>) -> Vec<T> {
+    weights.chunks(weights.len() / rows.max(1)).flat_map(|row| row[columns.clone()].iter().copied()).collect()
 }
 
 fn dims(shape: Shape, spatial: bool) -> Vec<usize> {

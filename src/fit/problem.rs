@@ -1,5 +1,6 @@
 //! The layer problem as sums over samples: everything a solver needs of the data. METHOD section 2.
 
+use crate::compute::solver::dense;
 use crate::error::{Error, Result};
 
 /// A centred input whose share of its raw sum of squares is below this is constant: what is left is rounding.
@@ -115,6 +116,24 @@ impl Problem {
         }
         problem.check()?;
         Ok(problem)
+    }
+
+    /// The problem of rounding `free` (m x n), this one's solution without a grid: sum_s ||W x_s - t_s||^2 + mu ||W - free||^2
+    /// with `ridge` for mu, whose own solution is `free` again. How far the trained weights are to be believed against the
+    /// samples is settled by then: what a stored weight is off costs in currents, which H alone measures, not in distance
+    /// from the trained weights.
+    pub fn rounding(self, free: &[f64], ridge: f64) -> Self {
+        let n = self.n;
+        let mut b = vec![0.0; self.m * n];
+        dense::product(&mut b, false, free, &self.h, (self.m, n, n), dense::par(self.m * n * n));
+        let left = |(o, tt): (usize, &f64)| {
+            let row = o * n..(o + 1) * n;
+            let (w, met) = (&free[row.clone()], &b[row.clone()]);
+            // what `free` leaves of the targets, on top of its own
+            tt - 2.0 * dense::dot(w, &self.b[row]) + 2.0 * dense::dot(w, met)
+        };
+        let tt = self.tt.as_ref().map(|tt| tt.iter().enumerate().map(left).collect());
+        Self { b, tt, prior: Some(free.to_vec()), ridge, ..self }
     }
 
     /// Takes input `i` out: it does not vary, so no weight of it matters.

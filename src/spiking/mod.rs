@@ -5,11 +5,13 @@ mod bits;
 mod check;
 mod layer;
 mod network;
+mod noise;
 mod respond;
 pub mod simulate;
 mod trains;
 
 pub use check::STEPS;
+pub use noise::programmed;
 pub use respond::Responder;
 
 pub use network::{

@@ -147,6 +147,17 @@ pub enum State {
     Real { bias: Vec<f32>, initial: Vec<f32> },
 }
 
+impl State {
+    /// Biases and initial potentials in thresholds (readout: ANN units); `unit` as in `Layer`.
+    pub fn real(&self, unit: &[f64]) -> (Vec<f32>, Vec<f32>) {
+        let real = |v: &[i32]| v.iter().zip(unit).map(|(&v, u)| (f64::from(v) * u) as f32).collect();
+        match self {
+            State::Integer { bias, initial, .. } => (real(bias), real(initial)),
+            State::Real { bias, initial } => (bias.clone(), initial.clone()),
+        }
+    }
+}
+
 /// A layer of neurons.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Layer {

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::network::Shape;
 use crate::neuron::Model;
 
-use super::network::{SpikingNetwork, SpikingOp, State, Weights};
+use super::network::{SpikingNetwork, SpikingOp, Weights};
 use super::simulate::Trains;
 
 /// One firing layer on a device.
@@ -50,12 +50,7 @@ impl Responder {
             .collect::<Result<_>>()?;
         let steps = f64::from(net.steps);
         let scale: Vec<f32> = layer.unit.iter().map(|u| (u / steps) as f32).collect();
-        let units =
-            |v: &[i32]| -> Vec<f32> { v.iter().zip(&layer.unit).map(|(&v, u)| (f64::from(v) * u) as f32).collect() };
-        let (bias, initial) = match &layer.state {
-            State::Integer { bias, initial, .. } => (units(bias), units(initial)),
-            State::Real { bias, initial } => (bias.clone(), initial.clone()),
-        };
+        let (bias, initial) = layer.state.real(&layer.unit);
         Ok(Self {
             model: net.model,
             steps: net.steps,

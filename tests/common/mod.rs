@@ -7,8 +7,11 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use proptest::prelude::*;
+use synfit::chip::Chip;
 use synfit::compute::{Choice, Device, Limits};
+use synfit::convert::{Choose, Initial, Keep, NoiseUse, Options, Populations, Response, Ridge, Settle, Targets};
 use synfit::network::{Shape, Window};
+use synfit::spiking::Schedule;
 
 /// What kernel tests run on: the GPU (a software one will do) with its own limits, the CPU, the GPU held to exactly
 /// WebGPU's default limits without any optional feature, and, where there is one, an adapter of OpenGL. Kernel tests
@@ -195,4 +198,27 @@ pub fn read_cases() -> Vec<Case> {
         });
     }
     cases
+}
+
+/// A conversion with the usual choices for `chip`, T = 16, that is not slow.
+pub fn options(chip: Chip) -> Options {
+    Options {
+        chip,
+        steps: 16,
+        schedule: Schedule::Streaming,
+        response: Response::Measured,
+        settle: Settle::Repeated(vec![1]),
+        initial: Initial::Calibrated,
+        targets: Targets::Linear,
+        method: "descent".parse().unwrap(),
+        keep: Keep::parse(&[]).unwrap(),
+        prune: Choose::Optimal,
+        sparse: Default::default(),
+        ridge: Ridge::Fixed(1e-2),
+        noise: NoiseUse::Off,
+        population: Populations { rectified: 1, curved: 4 },
+        decides: false,
+        batch_bytes: 16 << 20,
+        seed: 0,
+    }
 }
