@@ -11,10 +11,14 @@ pub(super) use x86::Products;
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use std::arch::x86_64::__m256i;
+    use std::arch::x86_64::{
+        __m256i, _mm256_add_epi16, _mm256_add_epi32, _mm256_hadd_epi32, _mm256_madd_epi16, _mm256_maddubs_epi16,
+        _mm256_set1_epi16, _mm256_setzero_si256,
+    };
 
-    use pulp::x86::V3;
     use rayon::prelude::*;
+
+    use crate::compute::simd::vectorized;
 
     /// Bytes of a vector: samples whose products one instruction takes.
     const LANE: usize = 32;
@@ -28,7 +32,6 @@ mod x86 {
 
     /// Sum of x x^T over tiles of samples, for one group of a layer at a time.
     pub struct Products {
-        simd: V3,
         n: usize,
         /// Products of two pairs of bytes that 16 bits hold.
         rounds: usize,
@@ -40,29 +43,26 @@ mod x86 {
         /// For `n` inputs that count up to `largest`, at most `super::MOST`; `tile`: most samples at a time. None where
         /// the machine has no such instructions.
         pub fn new(n: usize, largest: u64, tile: usize) -> Option<Self> {
-            let simd = V3::try_new()?;
+            if !std::arch::is_x86_feature_detected!("avx2") {
+                return None;
+            }
             let most = (2 * largest * largest).max(1);
             let rounds = (i16::MAX as u64 / most).clamp(1, (DEPTH / LANE) as u64) as usize;
-            Some(Products { simd, n, rounds, x: vec![0; n.next_multiple_of(PANEL) * tile.next_multiple_of(LANE)] })
+            Some(Products { n, rounds, x: vec![0; n.next_multiple_of(PANEL) * tile.next_multiple_of(LANE)] })
         }
 
         /// Adds the products of x, n x `wide` whole numbers from 0 to `largest`, to the lower half of `h`, n x n.
         /// Entries above it may change.
         pub fn add(&mut self, x: &[f32], wide: usize, h: &mut [i32], threads: bool) {
-            let (simd, n, stride) = (self.simd, self.n, wide.next_multiple_of(LANE));
+            let (n, stride) = (self.n, wide.next_multiple_of(LANE));
             let rows = &mut self.x[..n.next_multiple_of(PANEL) * stride];
-            simd.vectorize(
-                #[inline(always)]
-                || rows.chunks_mut(stride).zip(x.chunks(wide)).for_each(|(to, from)| bytes(from, to)),
-            );
+            vectorized(|| rows.chunks_mut(stride).zip(x.chunks(wide)).for_each(|(to, from)| bytes(from, to)));
             rows[n * stride..].fill(0);
             let (rows, rounds) = (&*rows, self.rounds);
             let panel = |(p, h): (usize, &mut [i32])| {
                 let panel = Panel { rows, stride, rounds, first: p * PANEL, n };
-                simd.vectorize(
-                    #[inline(always)]
-                    || panel.add(simd, h),
-                );
+                // SAFETY: `new` has found the feature.
+                unsafe { panel.add(h) }
             };
             match threads {
                 true => h.par_chunks_mut(PANEL * n).enumerate().for_each(panel),
@@ -89,8 +89,8 @@ mod x86 {
     }
 
     impl Panel<'_> {
-        #[inline(always)]
-        fn add(&self, simd: V3, h: &mut [i32]) {
+        #[target_feature(enable = "avx2")]
+        fn add(&self, h: &mut [i32]) {
             for from in (0..self.stride).step_by(DEPTH) {
                 let to = (from + DEPTH).min(self.stride);
                 // Up to the diagonal.
@@ -98,7 +98,7 @@ mod x86 {
                     let columns: [&[u8]; COLUMNS] = std::array::from_fn(|c| self.row(column + c, from, to));
                     for row in (0..PANEL).step_by(ROWS) {
                         let rows: [&[u8]; ROWS] = std::array::from_fn(|r| self.row(self.first + row + r, from, to));
-                        let sums = products(simd, rows, columns, self.rounds);
+                        let sums = products(rows, columns, self.rounds);
                         for (r, sums) in sums.iter().enumerate() {
                             // The padding of the last panel has no row in `h`.
                             let Some(line) = h.get_mut((row + r) * self.n..(row + r + 1) * self.n) else { continue };
@@ -116,9 +116,9 @@ mod x86 {
     }
 
     /// All sums of products of a row and a column.
-    #[inline(always)]
-    fn products(simd: V3, rows: [&[u8]; ROWS], columns: [&[u8]; COLUMNS], rounds: usize) -> [[i32; COLUMNS]; ROWS] {
-        let (zero, ones) = (simd.avx._mm256_setzero_si256(), simd.avx._mm256_set1_epi16(1));
+    #[target_feature(enable = "avx2")]
+    fn products(rows: [&[u8]; ROWS], columns: [&[u8]; COLUMNS], rounds: usize) -> [[i32; COLUMNS]; ROWS] {
+        let (zero, ones) = (_mm256_setzero_si256(), _mm256_set1_epi16(1));
         let rows = rows.map(|r| r.as_chunks::<LANE>().0);
         let columns = columns.map(|c| c.as_chunks::<LANE>().0);
         let count = rows[0].len();
@@ -131,19 +131,18 @@ mod x86 {
                 for (short, row) in short.iter_mut().zip(&rows) {
                     let a: __m256i = bytemuck::cast(row[k]);
                     for (sum, &b) in short.iter_mut().zip(&b) {
-                        *sum = simd.avx2._mm256_add_epi16(*sum, simd.avx2._mm256_maddubs_epi16(a, b));
+                        *sum = _mm256_add_epi16(*sum, _mm256_maddubs_epi16(a, b));
                     }
                 }
             }
             for (wide, short) in wide.iter_mut().zip(&short) {
                 for (wide, &short) in wide.iter_mut().zip(short) {
-                    *wide = simd.avx2._mm256_add_epi32(*wide, simd.avx2._mm256_madd_epi16(short, ones));
+                    *wide = _mm256_add_epi32(*wide, _mm256_madd_epi16(short, ones));
                 }
             }
         }
         wide.map(|[a, b, c, d]| {
-            let pairs =
-                simd.avx2._mm256_hadd_epi32(simd.avx2._mm256_hadd_epi32(a, b), simd.avx2._mm256_hadd_epi32(c, d));
+            let pairs = _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d));
             let halves: [[i32; COLUMNS]; 2] = bytemuck::cast(pairs);
             std::array::from_fn(|c| halves[0][c] + halves[1][c])
         })
