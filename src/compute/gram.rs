@@ -3,7 +3,7 @@
 //!
 //! f32 products in short blocks, f64 between blocks: relative errors near 1e-7 at a million samples, and integers come
 //! out exact while a block's sum stays below 2^24 (samples in a block: 4096 on the CPU, 16,384 on a GPU; fewer for large
-//! integers, see `Moments::integers`). Spike counts are multiplied as bytes on a GPU, see `Moments::counts`.
+//! integers, see `Moments::integers`). Spike counts are multiplied as bytes, see `Moments::counts`.
 
 mod bytes;
 mod host;

@@ -25,11 +25,8 @@ mod x86 {
     /// Rows and columns of H that are summed in registers: 12 sums and 7 operands.
     const ROWS: usize = 3;
     const COLUMNS: usize = 4;
-    /// Rows of a panel: what stays in the innermost cache while the columns go by.
+    /// Rows of a panel: what stays in the innermost cache while the columns go by, a tile of 1024 samples being 12 KiB.
     const PANEL: usize = 12;
-    /// Samples that are multiplied before their sums are added up: `PANEL` rows of so many bytes fit that cache.
-    const DEPTH: usize = 1024;
-
     /// Sum of x x^T over tiles of samples, for one group of a layer at a time.
     pub struct Products {
         n: usize,
@@ -47,7 +44,7 @@ mod x86 {
                 return None;
             }
             let most = (2 * largest * largest).max(1);
-            let rounds = (i16::MAX as u64 / most).clamp(1, (DEPTH / LANE) as u64) as usize;
+            let rounds = (i16::MAX as u64 / most).max(1) as usize;
             Some(Products { n, rounds, x: vec![0; n.next_multiple_of(PANEL) * tile.next_multiple_of(LANE)] })
         }
 
@@ -91,27 +88,24 @@ mod x86 {
     impl Panel<'_> {
         #[target_feature(enable = "avx2")]
         fn add(&self, h: &mut [i32]) {
-            for from in (0..self.stride).step_by(DEPTH) {
-                let to = (from + DEPTH).min(self.stride);
-                // Up to the diagonal.
-                for column in (0..self.first + PANEL).step_by(COLUMNS) {
-                    let columns: [&[u8]; COLUMNS] = std::array::from_fn(|c| self.row(column + c, from, to));
-                    for row in (0..PANEL).step_by(ROWS) {
-                        let rows: [&[u8]; ROWS] = std::array::from_fn(|r| self.row(self.first + row + r, from, to));
-                        let sums = products(rows, columns, self.rounds);
-                        for (r, sums) in sums.iter().enumerate() {
-                            // The padding of the last panel has no row in `h`.
-                            let Some(line) = h.get_mut((row + r) * self.n..(row + r + 1) * self.n) else { continue };
-                            line.iter_mut().skip(column).zip(sums).for_each(|(h, s)| *h += s);
-                        }
+            // Up to the diagonal.
+            for column in (0..self.first + PANEL).step_by(COLUMNS) {
+                let columns: [&[u8]; COLUMNS] = std::array::from_fn(|c| self.row(column + c));
+                for row in (0..PANEL).step_by(ROWS) {
+                    let rows: [&[u8]; ROWS] = std::array::from_fn(|r| self.row(self.first + row + r));
+                    let sums = products(rows, columns, self.rounds);
+                    for (r, sums) in sums.iter().enumerate() {
+                        // The padding of the last panel has no row in `h`.
+                        let Some(line) = h.get_mut((row + r) * self.n..(row + r + 1) * self.n) else { continue };
+                        line.iter_mut().skip(column).zip(sums).for_each(|(h, s)| *h += s);
                     }
                 }
             }
         }
 
         #[inline(always)]
-        fn row(&self, row: usize, from: usize, to: usize) -> &[u8] {
-            &self.rows[row * self.stride..][from..to]
+        fn row(&self, row: usize) -> &[u8] {
+            &self.rows[row * self.stride..(row + 1) * self.stride]
         }
     }
 
