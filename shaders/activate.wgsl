@@ -27,6 +27,7 @@ fn apply(z: f32) -> f32 {
             return select(size, -size, z < 0.0);
         }
         case 8u: { return max(z, 0.0) + log_one_plus(exp_negative(-abs(z))); }
+        case 9u: { return 0.0; }
         default: { return z; }
     }
 }

@@ -84,6 +84,16 @@ impl NodeRunner {
         Ok(y)
     }
 
+    /// The node's values; `inputs` as for `linear`.
+    pub fn run(&self, dev: &Device, images: usize, inputs: &[&Buffer<f32>]) -> Result<Buffer<f32>> {
+        if let Kind::Neurons { activation: Activation::Remainder, .. } = self.kind {
+            return dev.zeros(images * self.shape.len());
+        }
+        let mut value = self.linear(dev, images, inputs)?;
+        self.activate(dev, &mut value)?;
+        Ok(value)
+    }
+
     /// Applies the activation to pre-activations in place; nothing for nodes that are not neurons.
     pub fn activate(&self, dev: &Device, z: &mut Buffer<f32>) -> Result<()> {
         match &self.kind {
@@ -132,8 +142,7 @@ impl<'a> Forward<'a> {
                 .collect::<Result<Vec<_>>>()?;
             let value = match &self.runners[i] {
                 Some(runner) => {
-                    let mut value = runner.linear(dev, images, &inputs)?;
-                    runner.activate(dev, &mut value)?;
+                    let value = runner.run(dev, images, &inputs)?;
                     see(i, &inputs, &value)?;
                     value
                 }

@@ -18,6 +18,7 @@ const ACTIVATIONS: [Activation; 10] = [
     Activation::HardSigmoid { alpha: 0.2, beta: 0.5 },
     Activation::Tanh,
     Activation::Softplus,
+    Activation::Remainder,
 ];
 
 #[test]

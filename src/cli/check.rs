@@ -90,6 +90,7 @@ pub fn run(args: &Args) -> Result<()> {
     let stored = export::safetensors::read(&args.dir.join("weights.safetensors"))?;
     let report = Report::read(&args.dir.join("report.json"))?;
     let job = JobArgs { device: args.device.clone().or(job.device.clone()), ..job }.resolved(&network)?;
+    let network = job.shaped(network)?;
     let options = job.options(&network)?;
     let calibration = job.calibration_images(&network)?;
     let dev = Device::open(job.choice()?)?;

@@ -75,6 +75,7 @@ pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])], keep: K
     };
     let network = network::read(Path::new(&here(&job.model).unwrap_or_default()))?;
     let job = job.clone().resolved(&network)?;
+    let network = job.shaped(network)?;
     let located = JobArgs {
         model: here(&job.model),
         calibration: here(&job.calibration),

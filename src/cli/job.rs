@@ -166,6 +166,12 @@ pub struct JobArgs {
     #[arg(long, value_name = "N", help_heading = "Fit")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub per_unit: Option<usize>,
+    /// Layered schedule: N spikes of a smaller threshold for each one send after it what the spikes of a layer leave of its
+    /// units, to the layers that read it over a shortcut, where there is time for them; off, or auto
+    /// [default: auto]
+    #[arg(long, value_name = "N|auto|off", help_heading = "Fit")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remainder: Option<String>,
     /// Neurons for a unit whose activation one neuron cannot follow (sigmoid, tanh, ...) [default: 4]
     #[arg(long, value_name = "P", help_heading = "Fit")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -259,6 +265,7 @@ impl JobArgs {
             pattern: self.pattern.or(below.pattern),
             ridge: self.ridge.or(below.ridge),
             per_unit: self.per_unit.or(below.per_unit),
+            remainder: self.remainder.or(below.remainder),
             population: self.population.or(below.population),
             decision: self.decision.or(below.decision),
             device: self.device.or(below.device),
@@ -290,6 +297,7 @@ impl JobArgs {
             prune_by: text("cost"),
             ridge: Some(Ridge::Auto),
             per_unit: Some(1),
+            remainder: text("auto"),
             population: Some(4),
             device: text("auto"),
             noise: text("fit"),
@@ -383,6 +391,7 @@ impl JobArgs {
             ridge,
             noise: word("noise", given("noise", &self.noise)?, "fit, test, off")?,
             population,
+            remainder: self.remainder_spikes()?.unwrap_or(0),
             decides: self.decision(network)? != Decision::None,
             batch_bytes: given("memory", &self.memory)?.clamp(&16, &(1 << 20)) << 20,
             seed: *given("seed", &self.seed)?,

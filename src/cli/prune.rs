@@ -116,6 +116,7 @@ fn run_sweep(args: &Args, job: &JobArgs, former: JobArgs) -> Result<()> {
     let (model, _) = job.need()?;
     let network = network::read(Path::new(model))?;
     let whole = JobArgs { keep: None, ..job.clone() }.resolved(&network)?;
+    let network = whole.shaped(network)?;
     let options = whole.options(&network)?;
     let wanted: Vec<&str> = args
         .keep

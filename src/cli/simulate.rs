@@ -85,6 +85,7 @@ pub fn run(args: &Args) -> Result<()> {
     let network = network::read(std::path::Path::new(model))?;
     let model = model.to_string();
     let job = JobArgs { device: args.device.clone().or(job.device.clone()), ..job }.resolved(&network)?;
+    let network = job.shaped(network)?;
     if network.nodes.len() != spiking.nodes.len()
         || network.output_shape().c != spiking.nodes[spiking.output].decode.channels
     {

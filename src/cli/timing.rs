@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::job::{JobArgs, given, unknown, word};
 use crate::chip::Chip;
-use crate::convert::{Settle, settling_levels};
+use crate::convert::{Settle, settling_levels, with_remainders};
 use crate::error::{Error, Result};
 use crate::network::Network;
 use crate::spiking::{STEPS, Schedule};
@@ -37,6 +37,9 @@ impl FromStr for Steps {
     }
 }
 
+/// Spikes of a remainder layer for one of its layer's where the job leaves it open.
+const REMAINDER: u32 = 3;
+
 /// When a job's layers run.
 pub struct Timing {
     pub steps: u32,
@@ -61,8 +64,9 @@ impl JobArgs {
         let each = if text == "auto" { None } else { Some(settle(text, schedule, chip)?) };
         let levels = settling_levels(network).into_iter().max().unwrap_or(0);
         let Some(latency) = self.latency else {
-            let usual = u32::from(schedule == Schedule::Streaming && plain && chip.settles());
-            return Ok(Timing { steps, schedule, settle: Settle::Repeated(each.unwrap_or(vec![usual])) });
+            let usual = schedule == Schedule::Streaming && plain && chip.settles();
+            let usual = if usual { Settle::Shared } else { Settle::Repeated(vec![0]) };
+            return Ok(Timing { steps, schedule, settle: each.map_or(usual, Settle::Repeated) });
         };
         let wrong = |why: String| Err(Error::input("latency", why));
         let (t, waits) = (u64::from(steps), u64::from(levels));
@@ -89,6 +93,37 @@ impl JobArgs {
                 let waits = if plain && chip.settles() { latency - t } else { 0 };
                 Ok(Timing { steps, schedule, settle: Settle::Within(waits) })
             }
+        }
+    }
+
+    /// The trained network with the remainder layers that a resolved job asks for.
+    ///
+    /// # Errors
+    /// As `remainder_spikes`.
+    pub fn shaped(&self, network: Network) -> Result<Network> {
+        Ok(if self.remainder_spikes()?.is_some() { with_remainders(&network) } else { network })
+    }
+
+    /// Spikes of a remainder layer for one of its layer's, of a resolved job; none without such layers.
+    ///
+    /// # Errors
+    /// Input: no number from 2 on, auto or off; a number where there can be none.
+    pub fn remainder_spikes(&self) -> Result<Option<u32>> {
+        let layered = given("schedule", &self.schedule)? == "layered";
+        let single = *given("per-unit", &self.per_unit)? == 1;
+        let text = given("remainder", &self.remainder)?;
+        let wrong = |why: String| Err(Error::input("remainder", why));
+        match text.as_str() {
+            "off" => Ok(None),
+            "auto" => Ok((layered && single).then_some(REMAINDER)),
+            _ if !layered => {
+                wrong(format!("{text} needs the layered schedule: elsewhere no layer waits for its spikes"))
+            }
+            _ if !single => wrong(format!("{text} and per-unit contradict each other: give one of the two")),
+            _ => match text.parse() {
+                Ok(spikes @ 2..=64) => Ok(Some(spikes)),
+                _ => wrong(format!("`{text}` is none of auto, off, 2..64")),
+            },
         }
     }
 

@@ -40,6 +40,7 @@ pub fn apply(dev: &Device, activation: Activation, y: &mut Buffer<f32>) -> Resul
             Activation::HardSigmoid { alpha, beta } => (6, alpha, beta),
             Activation::Tanh => (7, 0.0, 0.0),
             Activation::Softplus => (8, 0.0, 0.0),
+            Activation::Remainder => (9, 0.0, 0.0),
         };
         let params = Params { len: y.len() as u32, kind, alpha, beta, channels: 1, area: 1 };
         // The tables of `affine` are not read; empty ones stand in.

@@ -81,6 +81,8 @@ pub struct Layer<'a> {
     pub model: Model,
     pub steps: u32,
     pub population: Populations,
+    /// Of thresholds, over those with the least squared response error.
+    pub coarser: f64,
 }
 
 /// Chooses thresholds and populations.
@@ -208,6 +210,7 @@ fn threshold(layer: &Layer, z: &[f32], hi: f64, top: f64) -> Option<Ramp> {
     };
     let theta =
         candidates.map(|theta| (theta, error(theta))).min_by(|a, b| a.1.total_cmp(&b.1)).map(|(theta, _)| theta)?;
+    let theta = theta * layer.coarser;
     Some(Ramp::new(0.0, theta, theta))
 }
 

@@ -11,7 +11,7 @@ use super::sampled::Sampled;
 use super::sparse::Thin;
 use super::trim::{Picked, Trim};
 use super::walk::{Walk, runner};
-use super::{LayerRecord, NoiseUse, Response, contrast};
+use super::{LayerRecord, NoiseUse, Response, contrast, remainder};
 use crate::compute::gram::{Moments, PatchSpec, Sums};
 use crate::compute::{Buffer, activate, gather, response};
 use crate::error::{Error, Result};
@@ -155,14 +155,16 @@ impl Walk<'_> {
             let (sums, folds, samples) = self.survey(&task, keep)?;
             (Survey::Sums(sums, folds), samples)
         };
-        let mut code = fires.then(|| {
-            encode::code(&encode::Layer {
+        let mut code = fires.then(|| match remainder::of(network, index) {
+            Some(counted) => self.remainder_code(counted),
+            None => encode::code(&encode::Layer {
                 activation: *activation,
                 samples: &samples,
                 model: self.spiking.model,
                 steps: self.spiking.steps,
                 population: self.options.population,
-            })
+                coarser: self.coarser(),
+            }),
         });
         let rows = rows(&task, code.as_ref());
         let solved = match survey {
@@ -185,6 +187,7 @@ impl Walk<'_> {
         let layer = self.store(&task, &solved)?;
         let stored = self.append(&task, layer, code);
         self.spiking.nodes.push(stored);
+        self.round_down(index);
         self.runners.push(Some(Runner::new(self.dev, &self.spiking, index)?));
         let mut record = record(&task, &solved, &self.spiking.nodes[index]);
         self.keep_signs(index);
@@ -271,7 +274,10 @@ impl Walk<'_> {
             }
             drop(host);
             if let Some(tape) = &mut tape {
-                runner(&walk.forward, task.index)?.activate(walk.dev, &mut whole)?;
+                match remainder::of(walk.network, task.index) {
+                    Some(_) => activate::apply(walk.dev, Activation::Relu, &mut whole)?,
+                    None => runner(&walk.forward, task.index)?.activate(walk.dev, &mut whole)?,
+                }
                 tape.push_values(&walk.dev.view(&whole)?)?;
             }
             Ok(())
@@ -280,9 +286,14 @@ impl Walk<'_> {
         Ok(samples)
     }
 
-    /// The trained layer's pre-activations.
+    /// The trained layer's pre-activations; of a remainder layer, what the spikes that it follows leave of them.
     fn linear(&mut self, task: &Task, batch: usize) -> Result<Buffer<f32>> {
-        let inputs = task.blocks.iter().map(|b| self.activations(b.source, batch)).collect::<Result<Vec<_>>>()?;
+        let counted = remainder::of(self.network, task.index);
+        let mut input = |source: usize| match counted {
+            Some(counted) if counted == source => self.decoded(source, batch),
+            _ => self.activations(source, batch),
+        };
+        let inputs = task.blocks.iter().map(|b| input(b.source)).collect::<Result<Vec<_>>>()?;
         let inputs: Vec<_> = inputs.iter().collect();
         runner(&self.forward, task.index)?.linear(self.dev, self.batches[batch].len(), &inputs)
     }

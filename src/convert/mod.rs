@@ -16,6 +16,7 @@ mod layer;
 mod prune;
 mod quantize;
 mod record;
+mod remainder;
 mod residual;
 mod restore;
 mod ridge;
@@ -46,6 +47,7 @@ use crate::spiking::{Schedule, SpikingNetwork};
 
 pub use fingerprint::{Fingerprint, Hash};
 pub use prune::{Choose, Curve, Keep, Pruned, sweep};
+pub use remainder::with_remainders;
 pub use restore::Finished;
 pub use ridge::Ridge;
 pub use settle::{Settle, settling_levels};
@@ -117,6 +119,8 @@ pub struct Options {
     pub noise: NoiseUse,
     /// Neurons for a unit whose activation one neuron cannot follow.
     pub population: Populations,
+    /// Spikes of a remainder layer for one of its layer's (`with_remainders`); of no account where the network has none.
+    pub remainder: u32,
     /// The outputs are compared with each other (a decision), not read one by one.
     pub decides: bool,
     /// Bytes of activations and spikes that a batch may hold in memory.

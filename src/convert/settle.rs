@@ -1,6 +1,8 @@
 //! Which layers wait how long before they may fire: the settling windows of the streaming schedule.
 
-use crate::network::{Activation, Network, Op};
+use std::collections::HashSet;
+
+use crate::network::{Activation, Network, Op, is_shortcut};
 
 /// The settling windows of a conversion.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -8,6 +10,9 @@ pub enum Settle {
     /// Steps of the layers that fire on uneven input, by their place on the path from the input, again from the first
     /// after the last: one number for all, `2, 0` for every other one. Not empty.
     Repeated(Vec<u32>),
+    /// A step each on average: where a level has a sum over a shortcut, the level before it takes both steps. Its neurons read
+    /// one stream through many weights of either sign, and the sum, more even, need not wait as well.
+    Shared,
     /// At most so many steps in all along the longest path: one each for as many layers, evenly spread over the path from
     /// the first on; as many as a train has for every layer where that is enough for all of them.
     Within(u64),
@@ -42,9 +47,21 @@ pub fn settling_levels(network: &Network) -> Vec<u32> {
 pub(super) fn windows(network: &Network, settle: &Settle, steps: u32) -> Vec<u32> {
     let levels = settling_levels(network);
     let count = u64::from(levels.iter().copied().max().unwrap_or(0));
+    let depths = network.depths();
+    let over = |i: usize| match &network.nodes[i].op {
+        Op::Neurons { blocks, .. } => blocks.iter().any(|b| is_shortcut(&depths, b.source, i)),
+        _ => false,
+    };
+    let sums: HashSet<u32> = (0..levels.len()).filter(|&i| over(i)).map(|i| levels[i]).collect();
+    let sum = |level: u32| sums.contains(&level);
     let of_level = |level: u32| match (level, settle) {
         (0, _) => 0,
         (level, Settle::Repeated(these)) => these[(level as usize - 1) % these.len()],
+        (level, Settle::Shared) => match (sum(level), level > 1 && !sum(level - 1), sum(level + 1)) {
+            (true, true, _) => 0,
+            (false, _, true) => 2,
+            _ => 1,
+        },
         (_, Settle::Within(budget)) if *budget >= count * u64::from(steps) => steps,
         (level, Settle::Within(budget)) => {
             let among_first = |levels: u32| (u64::from(levels) * count.min(*budget)).div_ceil(count);

@@ -16,7 +16,7 @@ pub struct Populations {
 /// Neurons per unit for an activation.
 pub fn population(activation: Activation, of: Populations) -> u64 {
     match activation {
-        Activation::HardSigmoid { .. } => 1,
+        Activation::HardSigmoid { .. } | Activation::Remainder => 1,
         Activation::Relu | Activation::Clip { lo: 0.0, .. } => of.rectified as u64,
         Activation::Linear => 2,
         _ => of.curved.max(2) as u64,

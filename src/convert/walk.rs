@@ -7,7 +7,9 @@ use super::prune::Plan;
 use super::restore::Finished;
 use super::ridge::FOLDS;
 use super::tape::{Tape, Tapes};
-use super::{Conversion, Images, LayerRecord, NoiseUse, Options, Response, Watch, go_on, input, settle, views};
+use super::{
+    Conversion, Images, LayerRecord, NoiseUse, Options, Response, Watch, go_on, input, remainder, settle, views,
+};
 use crate::chip::{FitRules, PairNoise, fit_rules};
 use crate::compute::{Buffer, Device};
 use crate::error::{Error, Result};
@@ -182,6 +184,10 @@ impl<'a> Walk<'a> {
     pub fn activations(&mut self, node: usize, batch: usize) -> Result<Buffer<f32>> {
         if node == 0 {
             return self.dev.upload(&self.images.preprocess(&self.raw(batch)?));
+        }
+        if remainder::of(self.network, node).is_some() {
+            // its tape holds what the spikes leave, which the trained network has none of
+            return self.dev.zeros(self.batches[batch].len() * self.network.nodes[node].shape.len());
         }
         if let Some(tape) = &mut self.ann[node] {
             return tape.values(self.dev, batch);

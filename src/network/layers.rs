@@ -104,6 +104,9 @@ pub enum Activation {
     },
     Tanh,
     Softplus,
+    /// What whole spikes leave of the unit whose layer its last block reads: nothing, in the trained network
+    /// (`convert::with_remainders`).
+    Remainder,
 }
 
 impl Activation {
@@ -131,6 +134,7 @@ impl Activation {
             Activation::HardSigmoid { alpha, beta } => (alpha as f64 * z + beta as f64).clamp(0.0, 1.0),
             Activation::Tanh => z.tanh(),
             Activation::Softplus => z.max(0.0) + (-z.abs()).exp().ln_1p(),
+            Activation::Remainder => 0.0,
         }
     }
 }
@@ -215,6 +219,16 @@ impl Network {
         self.nodes[self.output].shape
     }
 
+    /// Per node, the layers of neurons on the longest path up to it; it counts itself.
+    pub fn depths(&self) -> Vec<usize> {
+        let mut depths = Vec::with_capacity(self.nodes.len());
+        for node in &self.nodes {
+            let before = node.sources().into_iter().map(|s| depths[s]).max().unwrap_or(0);
+            depths.push(before + usize::from(matches!(node.op, Op::Neurons { .. })));
+        }
+        depths
+    }
+
     /// Multiply-accumulates of one forward pass.
     pub fn macs(&self) -> u64 {
         self.nodes
@@ -235,6 +249,12 @@ impl Network {
             })
             .sum()
     }
+}
+
+/// Whether layer `reader`, which reads `source`, does so over a shortcut: its longest path from there has another layer of
+/// neurons on it. `depths`: the network's.
+pub fn is_shortcut(depths: &[usize], source: usize, reader: usize) -> bool {
+    depths[reader] >= depths[source] + 2
 }
 
 /// For each node, the last node that reads it (`usize::MAX` for the output): when its values may go.

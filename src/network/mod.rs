@@ -7,5 +7,5 @@ mod lower;
 mod onnx;
 
 pub use data::{ChannelOrder, Dataset, Preprocess, read_labels};
-pub use layers::{Activation, Block, Head, Layout, Network, Node, Op, Shape, Window, last_uses};
+pub use layers::{Activation, Block, Head, Layout, Network, Node, Op, Shape, Window, is_shortcut, last_uses};
 pub use lower::{from_bytes, read};

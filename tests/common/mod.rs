@@ -216,6 +216,7 @@ pub fn options(chip: Chip) -> Options {
         sparse: Default::default(),
         ridge: Ridge::Fixed(1e-2),
         noise: NoiseUse::Off,
+        remainder: 2,
         population: Populations { rectified: 1, curved: 4 },
         decides: false,
         batch_bytes: 16 << 20,

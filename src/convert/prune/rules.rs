@@ -3,7 +3,7 @@
 use super::structure::Structure;
 use crate::error::{Error, Result};
 use crate::fit::prune::Size;
-use crate::network::{Network, Op};
+use crate::network::{Activation, Network, Op};
 
 /// Of all layers together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,7 +112,9 @@ pub fn find(network: &Network, name: &str, key: &str) -> Result<usize> {
     }
     let place = |prefix: &str, dense: bool| {
         let number: usize = name.strip_prefix(prefix)?.parse().ok()?;
-        layers().filter(|&i| (network.nodes[i].shape.area() == 1) == dense).nth(number.checked_sub(1)?)
+        // of the trained network, which has no remainders
+        let own = |i: &usize| !matches!(network.nodes[*i].op, Op::Neurons { activation: Activation::Remainder, .. });
+        layers().filter(own).filter(|&i| (network.nodes[i].shape.area() == 1) == dense).nth(number.checked_sub(1)?)
     };
     place("conv", false).or_else(|| place("fc", true)).ok_or_else(|| {
         let known: Vec<&str> = layers().map(|i| network.nodes[i].name.as_str()).collect();

@@ -4,7 +4,7 @@
 //! on; a depthwise layer's channels follow those that it reads. Whatever reads them through a full convolution or a dense
 //! layer, skip connections included, is a *consumer*: its synapses are refitted without them.
 
-use crate::network::{Block, Network, Op};
+use crate::network::{Activation, Block, Network, Op};
 
 /// A channel's leader and its number there.
 pub type Origin = Option<(usize, usize)>;
@@ -22,19 +22,29 @@ impl Structure {
         for (i, node) in network.nodes.iter().enumerate() {
             let origin = match &node.op {
                 Op::Input => vec![None; node.shape.c],
+                Op::Neurons { blocks, activation: Activation::Remainder, .. } => found.remainder(blocks),
                 Op::Neurons { blocks, .. } => found.neurons(network, i, blocks),
                 Op::AveragePool { source, .. } | Op::MaxPool { source, .. } => found.origin[*source].clone(),
                 Op::Concat { sources } => sources.iter().flat_map(|&s| found.origin[s].clone()).collect(),
                 Op::Gather { source, index } => found.gather(network, i, *source, index),
             };
-            if !matches!(node.op, Op::Neurons { .. }) {
-                found.blocked[i] = Some("is no layer of neurons".into());
+            match node.op {
+                Op::Neurons { activation: Activation::Remainder, .. } => {
+                    found.blocked[i] = Some("sends a remainder: its channels go with those that it follows".into());
+                }
+                Op::Neurons { .. } => {}
+                _ => found.blocked[i] = Some("is no layer of neurons".into()),
             }
             found.origin.push(origin);
         }
         let output = found.origin[network.output].clone();
         found.block(&output, "is the network's output");
         found
+    }
+
+    /// Channel for channel those of the layer that it follows.
+    fn remainder(&self, blocks: &[Block]) -> Vec<Origin> {
+        blocks.last().map_or(vec![], |own| self.origin[own.source].clone())
     }
 
     fn neurons(&mut self, network: &Network, i: usize, blocks: &[Block]) -> Vec<Origin> {
@@ -92,7 +102,14 @@ impl Structure {
     pub fn consumers(&self, network: &Network, leader: usize) -> Vec<usize> {
         let reads = |b: &Block| b.groups == 1 && self.origin[b.source].iter().flatten().any(|(l, _)| *l == leader);
         (leader + 1..network.nodes.len())
-            .filter(|&j| matches!(&network.nodes[j].op, Op::Neurons { blocks, .. } if blocks.iter().any(reads)))
+            .filter(|&j| match &network.nodes[j].op {
+                // what it follows it takes from, channel for channel
+                Op::Neurons { blocks: all, activation: Activation::Remainder, .. } => {
+                    all.iter().rev().skip(1).any(reads)
+                }
+                Op::Neurons { blocks, .. } => blocks.iter().any(reads),
+                _ => false,
+            })
             .collect()
     }
 
