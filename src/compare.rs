@@ -5,8 +5,8 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use crate::chip::PairNoise;
-use crate::compute::Device;
-use crate::convert::{Images, Watch, go_on};
+use crate::compute::{Device, Stop, Team};
+use crate::convert::{Images, Watch, go_on, pieces};
 use crate::error::{Error, Result};
 use crate::forward::Forward;
 use crate::network::Network;
@@ -112,18 +112,18 @@ impl Point {
     }
 }
 
-/// Runs both networks on all images.
+/// Runs both networks on all images, on a device or on a team of which each has its share of them.
 ///
 /// # Errors
 /// Labels that are not as many as the images or not among the outputs; a broken device; an interrupt.
 pub fn compare(
-    dev: &Device,
+    on: impl Into<Team>,
     spiking: &SpikingNetwork,
     trial: &Trial,
     batch_bytes: u64,
     watch: &dyn Watch,
 ) -> Result<TestRecord> {
-    let mut records = compare_at(dev, spiking, trial, &[spiking.steps], batch_bytes, watch)?;
+    let mut records = compare_at(on, spiking, trial, &[spiking.steps], batch_bytes, watch)?;
     records.pop().ok_or_else(|| Error::work("test", "no record"))
 }
 
@@ -132,43 +132,73 @@ pub fn compare(
 /// # Errors
 /// As `compare`.
 pub fn compare_at(
-    dev: &Device,
+    on: impl Into<Team>,
     spiking: &SpikingNetwork,
     trial: &Trial,
     steps: &[u32],
     batch_bytes: u64,
     watch: &dyn Watch,
 ) -> Result<Vec<TestRecord>> {
-    let Trial { network, images, labels, decision } = *trial;
+    let Trial { network, images, labels, .. } = *trial;
     if let Some(labels) = labels {
         check_labels(network, labels, images.len())?;
     }
-    let forward = Forward::new(dev, network)?;
+    let team = on.into();
     let longest = steps.iter().copied().max().unwrap_or(spiking.steps);
-    let batches = batches(dev, spiking, longest, images.len(), batch_bytes);
+    let part = |(images, dev)| batches(dev, spiking, longest, images, batch_bytes);
+    let parts: Vec<_> = team.split(0..images.len()).into_iter().zip(team.devices()).map(part).collect();
+    watch.stage("test", (parts.iter().map(Vec::len).sum::<usize>() * steps.len()) as u64);
+    let found = team.each(parts, |dev, batches, stop| {
+        let part = Part { dev, spiking, trial, steps, stop, watch };
+        part.tallies(&batches, batch_bytes)
+    })?;
     let mut tallies = vec![Tally::default(); steps.len()];
-    watch.stage("test", (batches.len() * steps.len()) as u64);
-    // The trained network's outputs of as many batches as fit the budget are kept for all numbers of steps.
-    let outputs = (batches.first().map_or(1, ExactSizeIterator::len) * network.output_shape().len() * 4) as u64;
-    for batches in batches.chunks((batch_bytes / outputs.max(1)).max(1) as usize) {
-        let mut trained = Vec::with_capacity(batches.len());
-        for range in batches {
-            go_on(watch)?;
-            trained.push(forward.run(dev, range.len(), &images.preprocess(&images.data.batch(range.clone())?))?);
-        }
-        for (&steps, tally) in steps.iter().zip(&mut tallies) {
-            let spiking = SpikingNetwork { steps, ..spiking.clone() };
-            let simulation = Simulation::new(dev, &spiking)?;
-            for (range, ann) in batches.iter().zip(&trained) {
-                go_on(watch)?;
-                let raw = images.data.batch(range.clone())?;
-                let snn = simulation.run(dev, range.len(), &raw, &mut tally.activity)?;
-                tally.add(decision, ann, &snn, network.output_shape().len(), labels.map(|l| &l[range.clone()]));
-                watch.tick();
-            }
-        }
+    for part in &found {
+        tallies.iter_mut().zip(part).for_each(|(all, part)| all.merge(part));
     }
     Ok(steps.iter().zip(tallies).map(|(&steps, tally)| tally.record(spiking, trial, steps)).collect())
+}
+
+/// One device's part of a comparison.
+struct Part<'a> {
+    dev: &'a Device,
+    spiking: &'a SpikingNetwork,
+    trial: &'a Trial<'a>,
+    /// Numbers of steps that the network is run for.
+    steps: &'a [u32],
+    stop: &'a Stop,
+    watch: &'a dyn Watch,
+}
+
+impl Part<'_> {
+    /// A tally for every number of steps.
+    fn tallies(&self, batches: &[Range<usize>], batch_bytes: u64) -> Result<Vec<Tally>> {
+        let Trial { network, images, labels, decision } = *self.trial;
+        let (dev, outputs) = (self.dev, network.output_shape().len());
+        let forward = Forward::new(dev, network)?;
+        let mut tallies = vec![Tally::default(); self.steps.len()];
+        // The trained network's outputs of as many batches as fit the budget are kept for all numbers of steps.
+        let bytes = (batches.first().map_or(1, ExactSizeIterator::len) * outputs * 4) as u64;
+        for batches in batches.chunks((batch_bytes / bytes.max(1)).max(1) as usize) {
+            let mut trained = Vec::with_capacity(batches.len());
+            for range in batches {
+                go_on(self.watch)?;
+                trained.push(forward.run(dev, range.len(), &images.preprocess(&images.data.batch(range.clone())?))?);
+            }
+            for (&steps, tally) in self.steps.iter().zip(&mut tallies) {
+                let spiking = SpikingNetwork { steps, ..self.spiking.clone() };
+                let simulation = Simulation::new(dev, &spiking)?;
+                for (range, ann) in batches.iter().zip(&trained).take_while(|_| !self.stop.asked()) {
+                    go_on(self.watch)?;
+                    let raw = images.data.batch(range.clone())?;
+                    let snn = simulation.run(dev, range.len(), &raw, &mut tally.activity)?;
+                    tally.add(decision, ann, &snn, outputs, labels.map(|l| &l[range.clone()]));
+                    self.watch.tick();
+                }
+            }
+        }
+        Ok(tallies)
+    }
 }
 
 /// Mean and standard deviation over draws.
@@ -203,16 +233,17 @@ pub struct NoiseRecord {
 /// # Errors
 /// As `compare`.
 pub fn compare_programmed(
-    dev: &Device,
+    on: impl Into<Team>,
     spiking: &SpikingNetwork,
     trial: &Trial,
     (noise, draws, seed): (&PairNoise, u32, u64),
     batch_bytes: u64,
     watch: &dyn Watch,
 ) -> Result<NoiseRecord> {
+    let team = &on.into();
     let draw = |k: u32| {
         let net = programmed(spiking, noise, seed.wrapping_add(u64::from(k)));
-        compare(dev, &net, trial, batch_bytes, watch)
+        compare(team, &net, trial, batch_bytes, watch)
     };
     let records = (0..draws).map(draw).collect::<Result<Vec<_>>>()?;
     let spread = |of: fn(&TestRecord) -> Option<f64>| Spread::of(&records.iter().filter_map(of).collect::<Vec<_>>());
@@ -235,6 +266,15 @@ struct Tally {
 }
 
 impl Tally {
+    /// Adds another device's counts.
+    fn merge(&mut self, other: &Tally) {
+        self.activity.merge(&other.activity);
+        self.agree += other.agree;
+        self.ann_right += other.ann_right;
+        self.snn_right += other.snn_right;
+        self.sums.merge(&other.sums);
+    }
+
     /// Both networks' outputs of a batch, `[images][outputs]`.
     fn add(&mut self, decision: Decision, ann: &[f32], snn: &[f32], outputs: usize, labels: Option<&[i64]>) {
         for (i, (a, s)) in ann.chunks_exact(outputs).zip(snn.chunks_exact(outputs)).enumerate() {
@@ -303,16 +343,31 @@ impl Sums {
         }
     }
 
+    fn merge(&mut self, other: &Sums) {
+        self.count += other.count;
+        self.ann += other.ann;
+        self.squares += other.squares;
+        self.error += other.error;
+    }
+
     fn relative(&self) -> f64 {
         let spread = self.squares - self.ann * self.ann / self.count.max(1.0);
         if spread > 0.0 { (self.error / spread).sqrt() } else { 0.0 }
     }
 }
 
-/// Batches whose live trains fit the budget and whose largest fits one device binding.
-fn batches(dev: &Device, spiking: &SpikingNetwork, steps: u32, images: usize, batch_bytes: u64) -> Vec<Range<usize>> {
+/// Batches of `images` whose live trains fit the budget, and a quarter of the device's, and whose largest fits one device
+/// binding.
+fn batches(
+    dev: &Device,
+    spiking: &SpikingNetwork,
+    steps: u32,
+    images: Range<usize>,
+    batch_bytes: u64,
+) -> Vec<Range<usize>> {
     let steps = if spiking.schedule == Schedule::Layered { 1 } else { u64::from(steps) };
     let largest = spiking.nodes.iter().map(|n| n.shape.len() as u64).max().unwrap_or(1) * steps * 4;
-    let size = (batch_bytes / (3 * largest)).min(dev.max_buffer_bytes() / largest).clamp(1, images.max(1) as u64);
-    (0..images).step_by(size as usize).map(|s| s..(s + size as usize).min(images)).collect()
+    let budget = batch_bytes.min(dev.room() / 4);
+    let size = (budget / (3 * largest)).min(dev.max_buffer_bytes() / largest).clamp(1, images.len().max(1) as u64);
+    pieces(images, size as usize).collect()
 }

@@ -73,7 +73,7 @@ fn result(out: &Path) -> (Vec<u8>, Vec<Value>) {
 
 #[test]
 fn a_killed_conversion_goes_on_to_the_same_result() {
-    for (device, images) in [("cpu", "400"), ("gpu", "64")] {
+    for (device, images) in [("cpu", "400"), ("gpu", "64"), ("gpu,cpu:2", "100")] {
         let folder = tempfile::tempdir().unwrap();
         let (whole, resumed) = (folder.path().join("whole"), folder.path().join("resumed"));
         done(convert(&whole, device, images, &[]));
@@ -109,7 +109,9 @@ fn foreign_and_damaged_checkpoints_are_refused() {
     let partial = kill_after(convert(&out, "cpu", "400", &[]), &out, 2);
     refused(convert(&out, "cpu", "399", &["--resume"]), "another set of calibration images");
     refused(convert(&out, "cpu", "400", &["--resume", "--bits", "4"]), "another chip or set of options");
-    refused(convert(&out, "gpu", "400", &["--resume"]), "another device");
+    for device in ["gpu", "gpu,cpu", "cpu,gpu"] {
+        refused(convert(&out, device, "400", &["--resume"]), "another device");
+    }
     let first = layer(&partial, 0);
     let good = std::fs::read(&first).unwrap();
     for at in [0, 9, good.len() / 2, good.len() - 1] {

@@ -6,13 +6,14 @@ use super::table;
 use super::timing::Steps;
 use crate::bench::networks::Shape;
 use crate::bench::{Conversion, Document, Kernel, Limit, Measured, Plan, Size, conversions, kernels, peaks};
-use crate::compute::{Choice, Device, devices};
+use crate::compute::{Choice, Choices, Device};
 use crate::convert::{Watch, go_on};
 use crate::error::{Error, Result};
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// auto (a real GPU if there is one, else the CPU), gpu, cpu, opengl, an index of `synfit devices`, or all
+    /// auto (a real GPU if there is one, else the CPU), gpu, cpu, opengl or an index of `synfit devices`; several with commas,
+    /// or all of `synfit devices`, are measured one after the other
     #[arg(long, default_value = "auto")]
     device: String,
     /// Kernels to measure, with commas; all, or none
@@ -89,10 +90,7 @@ struct Wanted {
 impl Wanted {
     /// Errors: input, by the flag's name.
     fn new(args: &Args) -> Result<Self> {
-        let choices = match args.device.as_str() {
-            "all" => (0..devices().len()).map(Choice::Index).collect(),
-            one => vec![one.parse()?],
-        };
+        let choices = args.device.parse::<Choices>()?.each();
         if args.runs == 0 || args.images == 0 {
             let name = if args.runs == 0 { "runs" } else { "images" };
             return Err(Error::input(name, "must be at least 1"));

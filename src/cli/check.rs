@@ -8,7 +8,6 @@ use serde::Serialize;
 use super::job::{JobArgs, job_file};
 use super::progress::Progress;
 use super::table;
-use crate::compute::Device;
 use crate::convert::{self, Watch};
 use crate::error::{Error, Result};
 use crate::fit::{Problem, Solution, Spec};
@@ -23,7 +22,7 @@ pub struct Args {
     /// Rows (outputs) of each layer problem to solve again
     #[arg(long, value_name = "K", default_value_t = 4)]
     rows: usize,
-    /// auto, gpu, cpu, opengl or an index of `synfit devices`
+    /// As for `synfit convert` [default: the job's]
     #[arg(long)]
     device: Option<String>,
     /// Print JSON
@@ -93,15 +92,15 @@ pub fn run(args: &Args) -> Result<()> {
     let network = job.shaped(network)?;
     let options = job.options(&network)?;
     let calibration = job.calibration_images(&network)?;
-    let dev = Device::open(job.choice()?)?;
+    let team = job.open_devices()?;
     let work = tempfile::tempdir().map_err(|e| Error::work("temporary folder", e.to_string()))?;
     let watch = Checking { progress: Progress::new()?, rows: args.rows, seed: options.seed, found: Mutex::default() };
-    let again = convert::convert(&dev, &network, &calibration, &options, work.path(), &watch)?;
+    let again = convert::convert(&team, &network, &calibration, &options, work.path(), &watch)?;
     watch.progress.done();
 
     let rows = watch.found.into_inner().unwrap_or_else(|e| e.into_inner());
     let same_network = again.spiking == stored;
-    let same_device = report.device.name == dev.info().name;
+    let same_device = report.on() == team.to_string();
     let disagreements =
         rows.iter().filter(|r| !r.row.verdict.agrees()).count() + usize::from(same_device && !same_network);
     let record = Record { rows, same_network, same_device, disagreements };

@@ -10,7 +10,6 @@ use super::progress::Progress;
 use super::{search, table};
 use crate::chip::PairNoise;
 use crate::compare::{Decision, Point, Spread, Trial, check_labels, compare, compare_at, compare_programmed};
-use crate::compute::Device;
 use crate::convert::{self, Finished, Former, NoiseUse, fits};
 use crate::error::{Error, Result};
 use crate::export;
@@ -84,7 +83,7 @@ pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])], keep: K
         ..job.clone()
     };
     let (_, calibration_source) = located.need()?;
-    let choice = located.choice()?;
+    located.device_list()?;
     let decision = located.decision(&network)?;
     let wanted = located.wanted_agreement(decision != Decision::None)?;
     if wanted.is_some() && matches!(keep, Keep::Layers { resume: true }) {
@@ -100,8 +99,8 @@ pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])], keep: K
     if let Some(labels) = &labels {
         check_labels(&network, labels, test.len())?;
     }
-    let dev = Device::open(choice)?;
-    tracing::info!(device = dev.info().name, "opened");
+    let team = located.open_devices()?;
+    tracing::info!("opened {team}");
     let read = start.elapsed().as_secs_f64();
 
     let began = Instant::now();
@@ -111,8 +110,8 @@ pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])], keep: K
         (Some(wanted), _) => {
             let (steps, conversion) = search::fewest(wanted, |steps| {
                 let options = located.with_steps(steps).options(&network)?;
-                let conversion = convert::convert(&dev, &network, &calibration, &options, folder.path(), &progress)?;
-                let record = compare(&dev, &conversion.spiking, &trial, options.batch_bytes, &progress)?;
+                let conversion = convert::convert(&team, &network, &calibration, &options, folder.path(), &progress)?;
+                let record = compare(&team, &conversion.spiking, &trial, options.batch_bytes, &progress)?;
                 progress.done();
                 eprintln!("T = {steps}: agreement {}", table::percent(record.agreement));
                 tried.push(Point::new(&conversion.spiking, steps, &record));
@@ -121,14 +120,14 @@ pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])], keep: K
             (job.with_steps(steps), conversion, None)
         }
         (None, Keep::Nothing) => {
-            (job, convert::convert(&dev, &network, &calibration, &options, folder.path(), &progress)?, None)
+            (job, convert::convert(&team, &network, &calibration, &options, folder.path(), &progress)?, None)
         }
         (None, Keep::Stored(layers, former)) => {
             let former = Former { layers, options: former.resolved(&network)?.options(&network)? };
-            (job, convert::smaller(&dev, &network, &calibration, &options, folder.path(), &progress, former)?, None)
+            (job, convert::smaller(&team, &network, &calibration, &options, folder.path(), &progress, former)?, None)
         }
         (None, Keep::Layers { resume }) => {
-            let work = Work { dev: &dev, network: &network, images: &calibration, options: &options };
+            let work = Work { team: &team, network: &network, images: &calibration, options: &options };
             let (conversion, checkpoint) = kept::convert(&work, out, folder.path(), resume, &progress)?;
             (job, conversion, Some(checkpoint))
         }
@@ -137,14 +136,14 @@ pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])], keep: K
     let began = Instant::now();
     let spiking = &conversion.spiking;
     let lengths = lengths(spiking.steps);
-    let mut records = compare_at(&dev, spiking, &trial, &lengths, options.batch_bytes, &progress)?;
+    let mut records = compare_at(&team, spiking, &trial, &lengths, options.batch_bytes, &progress)?;
     let curve = lengths.iter().zip(&records).map(|(&steps, record)| Point::new(spiking, steps, record)).collect();
     let record = records.pop().ok_or_else(|| Error::work("test", "no record"))?;
     let draws = job.noise_draws.unwrap_or_default();
     let noise = PairNoise::of(&options.chip.weights).filter(|_| options.noise != NoiseUse::Off && draws > 0);
     let noise = noise.map(|noise| {
         let drawn = (&noise, draws, options.seed);
-        compare_programmed(&dev, spiking, &trial, drawn, options.batch_bytes, &progress)
+        compare_programmed(&team, spiking, &trial, drawn, options.batch_bytes, &progress)
     });
     let noise = noise.transpose()?;
     let tested = began.elapsed().as_secs_f64();
@@ -154,7 +153,8 @@ pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])], keep: K
     let mut report = Report {
         version: 1,
         synfit: env!("CARGO_PKG_VERSION").to_string(),
-        device: DeviceRecord::from(dev.info()),
+        device: DeviceRecord::from(team.first().info()),
+        devices: report::devices(&team),
         network: network.name.clone(),
         chip: options.chip.name.clone(),
         steps: spiking.steps,
@@ -175,8 +175,9 @@ pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])], keep: K
         noise,
         search: wanted.map(|agreement| Search { agreement, tried }),
         seconds: Seconds { total: start.elapsed().as_secs_f64(), read, convert: converted, test: tested },
-        peak_memory: PeakMemory::measure(&dev),
+        peak_memory: PeakMemory::measure(&team),
     };
+    report.notes.extend(report::uneven(&report.devices));
     export::safetensors::write(spiking, &folder.path().join("weights.safetensors"))?;
     if let Some(why) = export::nir::write(spiking, &folder.path().join("network.nir"))? {
         report.notes.push(format!("no network.nir: {why}"));
@@ -286,7 +287,7 @@ fn summary(report: &Report) -> String {
         table::grouped(test.synops_per_image),
         test.images,
         report.seconds.total,
-        report.device.name,
+        report.on(),
     ));
     parts.concat()
 }

@@ -12,7 +12,7 @@ pub struct Args {
     /// Folder for the result
     #[arg(long, value_name = "DIR", default_value = "out/demo")]
     out: PathBuf,
-    /// auto, gpu, cpu, opengl or an index of `synfit devices`
+    /// As for convert
     #[arg(long)]
     device: Option<String>,
     /// Time steps, or auto: as few as reach --agreement

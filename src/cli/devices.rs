@@ -24,6 +24,7 @@ pub fn run(args: &Args) -> Result<()> {
         .map(|(i, d)| vec![i.to_string(), d.name.clone(), d.backend.clone(), d.kind.clone()])
         .collect();
     println!("{}", table::render(&["index", "name", "backend", "kind"], &rows, 4));
-    println!("\n--device takes auto (a real GPU if there is one, else the CPU), gpu, cpu, opengl, or an index.");
+    println!("\n--device takes auto (a real GPU if there is one, else the CPU), gpu, cpu, opengl, or an index;");
+    println!("several with commas share the work (0,1 or, three parts to one, 0:3,cpu); all: every real GPU.");
     Ok(())
 }

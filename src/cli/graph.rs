@@ -8,17 +8,16 @@ use ndarray_npy::{ReadNpyError, ReadNpyExt, write_npy};
 use serde::Serialize;
 
 use super::progress::Progress;
-use super::simulate::{Args, fire_at_once};
+use super::simulate::{Args, fire_at_once, simulated};
 use super::table;
 use super::timing::check_steps;
 use crate::compare::Decision;
-use crate::compute::{Choice, Device};
+use crate::compute::Team;
 use crate::convert::{Watch, go_on};
 use crate::error::{Error, Result};
 use crate::export::nir::{back, file::NirFile, play};
 use crate::network::{ChannelOrder, Dataset, Layout, Shape};
 use crate::spiking::SpikingNetwork;
-use crate::spiking::simulate::{Activity, Simulation};
 
 /// Images of one pass.
 const IMAGES: usize = 64;
@@ -67,8 +66,8 @@ pub fn run(path: &Path, args: &Args) -> Result<()> {
                 fire_at_once(&mut net)?;
             }
             let data = images(source, net.nodes[0].shape, args)?;
-            let dev = Device::open(args.device.as_deref().unwrap_or("auto").parse::<Choice>()?)?;
-            (own(&dev, &net, &data, &progress)?, labels(&data, args)?, net.steps, net.latency())
+            let team = Team::open(&args.device.as_deref().unwrap_or("auto").parse()?, None)?;
+            (own(&team, &net, &data, &progress)?, labels(&data, args)?, net.steps, net.latency())
         }
         false => {
             if args.at_once {
@@ -158,16 +157,8 @@ fn labels(data: &Dataset, args: &Args) -> Result<Option<Vec<i64>>> {
 }
 
 /// In synfit's own arithmetic.
-fn own(dev: &Device, net: &SpikingNetwork, data: &Dataset, progress: &Progress) -> Result<Done> {
-    let simulation = Simulation::new(dev, net)?;
-    let (mut activity, mut outputs) = (Activity::default(), Vec::new());
-    progress.stage("simulate", data.len().div_ceil(IMAGES) as u64);
-    for start in (0..data.len()).step_by(IMAGES) {
-        go_on(progress)?;
-        let range = start..(start + IMAGES).min(data.len());
-        outputs.extend(simulation.run(dev, range.len(), &data.batch(range.clone())?, &mut activity)?);
-        progress.tick();
-    }
+fn own(team: &Team, net: &SpikingNetwork, data: &Dataset, progress: &Progress) -> Result<Done> {
+    let (outputs, activity) = simulated(team, net, data, "simulate", progress)?;
     let layers = net.nodes.iter().zip(&activity.spikes).filter(|(node, _)| node.firing().is_some());
     Ok(Done {
         width: net.nodes[net.output].decode.channels * net.nodes[net.output].shape.area(),

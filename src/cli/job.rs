@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::memory::Memory;
 use super::timing::{Steps, Timing};
 use crate::chip::{Chip, Grid, ScaleOwner};
 use crate::compare::Decision;
-use crate::compute::Choice;
+use crate::compute::{Choices, Team};
 use crate::convert::{Choose, Images, Keep, Options, Populations, Ridge, Sparsity};
 use crate::error::{Error, Result};
 use crate::network::{ChannelOrder, Dataset, Layout, Network, Preprocess};
@@ -181,7 +182,8 @@ pub struct JobArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub decision: Option<String>,
 
-    /// auto (a real GPU if there is one, else the CPU), gpu, cpu, opengl, or an index of `synfit devices` [default: auto]
+    /// auto (a real GPU if there is one, else the CPU), gpu, cpu, opengl, or an index of `synfit devices`; several with commas,
+    /// or all (real GPUs), share images and rows, evenly or by the shares that they are given: 0:3,1 [default: auto]
     #[arg(long, help_heading = "Run")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
@@ -198,10 +200,12 @@ pub struct JobArgs {
     #[arg(long, help_heading = "Run")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
-    /// Memory for activations and spikes in flight, in MiB [default: 160]
-    #[arg(long, value_name = "MIB", help_heading = "Run")]
+    /// Memory for activations and spikes in flight, in MiB, or with a unit: 160, 2G; or batch=SIZE (the same), host=SIZE (the
+    /// whole process) and device=SIZE (all buffers of a GPU), with commas: host=2G,device=8G. What has no room on a GPU is
+    /// done on the host [default: 160]
+    #[arg(long, value_name = "SIZE", help_heading = "Run")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub memory: Option<u64>,
+    pub memory: Option<Memory>,
 }
 
 impl JobArgs {
@@ -303,7 +307,7 @@ impl JobArgs {
             noise: text("fit"),
             noise_draws: Some(5),
             seed: Some(0),
-            memory: Some(160),
+            memory: Some(Memory::default()),
             ..JobArgs::default()
         }
     }
@@ -368,6 +372,7 @@ impl JobArgs {
                 return Err(Error::input(key, format!("{number} is outside {least}..=64")));
             }
         }
+        let memory = given("memory", &self.memory)?;
         Ok(Options {
             chip,
             steps,
@@ -393,7 +398,8 @@ impl JobArgs {
             population,
             remainder: self.remainder_spikes()?.unwrap_or(0),
             decides: self.decision(network)? != Decision::None,
-            batch_bytes: given("memory", &self.memory)?.clamp(&16, &(1 << 20)) << 20,
+            batch_bytes: memory.batch,
+            host_bytes: memory.host,
             seed: *given("seed", &self.seed)?,
         })
     }
@@ -408,9 +414,14 @@ impl JobArgs {
         }
     }
 
-    /// The device of a resolved job.
-    pub fn choice(&self) -> Result<Choice> {
+    /// The devices of a resolved job.
+    pub fn device_list(&self) -> Result<Choices> {
         given("device", &self.device)?.parse()
+    }
+
+    /// Opens them.
+    pub fn open_devices(&self) -> Result<Team> {
+        Team::open(&self.device_list()?, given("memory", &self.memory)?.device)
     }
 
     /// Names the first key that is needed and missing.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::output::OutputFolder;
 use super::progress::Progress;
-use crate::compute::Device;
+use crate::compute::Team;
 use crate::convert::{self, Conversion, Fingerprint, Images, LayerRecord, Options, Watch};
 use crate::error::{Kind, Result};
 use crate::export::checkpoint::Checkpoint;
@@ -14,7 +14,7 @@ use crate::spiking::SpikingNetwork;
 
 /// What is converted, how, and on what.
 pub struct Work<'a> {
-    pub dev: &'a Device,
+    pub team: &'a Team,
     pub network: &'a Network,
     pub images: &'a Images,
     pub options: &'a Options,
@@ -32,9 +32,9 @@ pub fn convert(
     resume: bool,
     progress: &Progress,
 ) -> Result<(Conversion, Checkpoint)> {
-    let Work { dev, network, images, options } = *work;
+    let Work { team, network, images, options } = *work;
     let place = place(out);
-    let checkpoint = Checkpoint::open(&place, Fingerprint::of(dev, network, images, options)?)?;
+    let checkpoint = Checkpoint::open(&place, Fingerprint::of(team, network, images, options)?)?;
     OutputFolder::sweep(scratch);
     let done = match (resume, checkpoint.layers()) {
         (true, 0) => {
@@ -54,7 +54,7 @@ pub fn convert(
     };
     let resumed = done.len();
     let watch = Kept { progress, checkpoint: &checkpoint };
-    match convert::resume(dev, network, images, options, scratch, &watch, done) {
+    match convert::resume(team, network, images, options, scratch, &watch, done) {
         Ok(conversion) => Ok((conversion, checkpoint)),
         Err(mut e) => {
             let layers = checkpoint.layers();

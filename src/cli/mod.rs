@@ -10,6 +10,7 @@ mod graph;
 mod inspect;
 mod job;
 mod kept;
+mod memory;
 mod output;
 mod progress;
 mod prune;

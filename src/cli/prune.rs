@@ -10,7 +10,6 @@ use super::job::{JobArgs, job_file};
 use super::progress::Progress;
 use super::table;
 use crate::compare::{Trial, compare};
-use crate::compute::Device;
 use crate::convert::{Curve, Finished, Former, Keep, Options, smaller, sweep};
 use crate::error::{Error, Result};
 use crate::fit::prune::Size;
@@ -49,7 +48,7 @@ pub struct Args {
     /// Sizes at which a sweep measures the agreement of the whole network, or none
     #[arg(long, value_name = "SIZES", value_delimiter = ',', default_value = "50%,25%", requires = "sweep")]
     at: Vec<String>,
-    /// auto, gpu, cpu or an index of `synfit devices`
+    /// As for `synfit convert` [default: the job's]
     #[arg(long)]
     device: Option<String>,
     /// Print JSON
@@ -133,11 +132,11 @@ fn run_sweep(args: &Args, job: &JobArgs, former: JobArgs) -> Result<()> {
     let images = whole.calibration_images(&network)?;
     let test = whole.test_images(&network)?;
     let labels = whole.test_labels(&test)?;
-    let dev = Device::open(whole.choice()?)?;
+    let team = whole.open_devices()?;
     let scratch = tempfile::tempdir().map_err(|e| Error::work("temporary folder", e.to_string()))?;
     let progress = Progress::new()?;
     let mut swept = vec![];
-    for curve in sweep(&dev, &network, &images, &options, &wanted, &progress)? {
+    for curve in sweep(&team, &network, &images, &options, &wanted, &progress)? {
         let mut measured = vec![];
         for size in &sizes {
             let kept = size.of(curve.nodes).unwrap_or(curve.nodes);
@@ -146,14 +145,14 @@ fn run_sweep(args: &Args, job: &JobArgs, former: JobArgs) -> Result<()> {
             }
             let keep = Keep { named: vec![(curve.layer.clone(), Size::Nodes(kept))], ..Keep::default() };
             let options = Options { keep, ..options.clone() };
-            let conversion = smaller(&dev, &network, &images, &options, scratch.path(), &progress, former.clone())?;
+            let conversion = smaller(&team, &network, &images, &options, scratch.path(), &progress, former.clone())?;
             let trial = Trial {
                 network: &network,
                 images: &test,
                 labels: labels.as_deref(),
                 decision: whole.decision(&network)?,
             };
-            let test = compare(&dev, &conversion.spiking, &trial, options.batch_bytes, &progress)?;
+            let test = compare(&team, &conversion.spiking, &trial, options.batch_bytes, &progress)?;
             measured.push(Measured { kept, agreement: test.agreement, relative_error: test.relative_error });
         }
         swept.push(LayerSweep { curve, measured });

@@ -10,9 +10,10 @@ use super::progress::Progress;
 use super::timing::check_steps;
 use super::{graph, table};
 use crate::compare::{Trial, compare};
-use crate::compute::Device;
-use crate::convert::{Watch, go_on};
+use crate::compute::Team;
+use crate::convert::{Watch, go_on, pieces};
 use crate::error::{Error, Result};
+use crate::network::Dataset;
 use crate::spiking::simulate::{Activity, Simulation};
 use crate::spiking::{Schedule, SpikingNetwork, SpikingOp};
 use crate::{export, network};
@@ -34,7 +35,7 @@ pub struct Args {
     /// Time steps instead of the job's
     #[arg(long, value_name = "T")]
     pub(super) steps: Option<u32>,
-    /// auto, gpu, cpu, opengl or an index of `synfit devices`
+    /// As for `synfit convert` [default: the job's; auto for a graph]
     #[arg(long)]
     pub(super) device: Option<String>,
     /// Write the outputs, images x outputs, to a .npy file
@@ -94,13 +95,15 @@ pub fn run(args: &Args) -> Result<()> {
     let options = job.options(&network)?;
     let images = job.test_images(&network)?;
     let labels = job.test_labels(&images)?;
-    let dev = Device::open(job.choice()?)?;
+    let team = job.open_devices()?;
     let progress = Progress::new()?;
     let trial =
         Trial { network: &network, images: &images, labels: labels.as_deref(), decision: job.decision(&network)? };
-    let record = compare(&dev, &spiking, &trial, options.batch_bytes, &progress)?;
+    let record = compare(&team, &spiking, &trial, options.batch_bytes, &progress)?;
     if let Some(path) = &args.outputs {
-        let values = outputs(&dev, &spiking, &trial, &progress)?;
+        let (values, _) = simulated(&team, &spiking, &images.data, "outputs", &progress)?;
+        let values = Array2::from_shape_vec((images.len(), values.len() / images.len().max(1)), values)
+            .map_err(|e| Error::work("outputs", e.to_string()))?;
         write_npy(path, &values).map_err(|e| Error::work(path.display().to_string(), e.to_string()))?;
     }
     progress.done();
@@ -149,19 +152,31 @@ pub(super) fn fire_at_once(net: &mut SpikingNetwork) -> Result<()> {
     Ok(())
 }
 
-/// Outputs of all images, images x outputs.
-fn outputs(dev: &Device, spiking: &SpikingNetwork, trial: &Trial, progress: &Progress) -> Result<Array2<f32>> {
+/// Outputs of all images, images x outputs, and what the network did for them.
+pub(super) fn simulated(
+    team: &Team,
+    net: &SpikingNetwork,
+    data: &Dataset,
+    stage: &str,
+    progress: &Progress,
+) -> Result<(Vec<f32>, Activity)> {
     const IMAGES: usize = 64;
-    let (count, width) = (trial.images.len(), trial.network.output_shape().len());
-    let simulation = Simulation::new(dev, spiking)?;
-    let mut values = Vec::with_capacity(count * width);
-    progress.stage("outputs", count.div_ceil(IMAGES) as u64);
-    for start in (0..count).step_by(IMAGES) {
-        go_on(progress)?;
-        let range = start..(start + IMAGES).min(count);
-        let raw = trial.images.data.batch(range.clone())?;
-        values.extend(simulation.run(dev, range.len(), &raw, &mut Activity::default())?);
-        progress.tick();
+    let parts = team.split(0..data.len());
+    progress.stage(stage, parts.iter().map(|p| p.len().div_ceil(IMAGES) as u64).sum());
+    let found = team.each(parts, |dev, images, stop| {
+        let simulation = Simulation::new(dev, net)?;
+        let (mut values, mut activity) = (Vec::new(), Activity::default());
+        for range in pieces(images, IMAGES).take_while(|_| !stop.asked()) {
+            go_on(progress)?;
+            values.extend(simulation.run(dev, range.len(), &data.batch(range.clone())?, &mut activity)?);
+            progress.tick();
+        }
+        Ok((values, activity))
+    })?;
+    let (mut all, mut activity) = (Vec::new(), Activity::default());
+    for (values, part) in found {
+        all.extend(values);
+        activity.merge(&part);
     }
-    Array2::from_shape_vec((count, width), values).map_err(|e| Error::work("outputs", e.to_string()))
+    Ok((all, activity))
 }

@@ -12,7 +12,7 @@ use ndarray_npy::NpzWriter;
 use serde::Serialize;
 
 use crate::chip::{Grid, ScaleOwner};
-use crate::compute::{Choice, Device};
+use crate::compute::{Choices, Device, Team};
 use crate::error::{Error, Result};
 use crate::fit::{Bounds, Method, Samples, Signs, Solution, Spec, Status, dual_pays, solve, solve_dual};
 use crate::verify;
@@ -101,9 +101,9 @@ pub struct Args {
     /// Rows that --check looks at
     #[arg(long, value_name = "K", default_value_t = 16)]
     pub rows: usize,
-    /// auto, gpu, cpu, opengl or the number of a device
+    /// auto, gpu, cpu, opengl or the number of a device; several with commas share the rows where they can (0:3,1)
     #[arg(long, default_value = "auto")]
-    pub device: Choice,
+    pub device: Choices,
     /// The result as a JSON line on standard output, as always
     #[arg(long)]
     pub json: bool,
@@ -175,7 +175,7 @@ impl Args {
 /// # Errors
 /// `Input`: an unreadable or inconsistent problem, wrong flags. `Work`: the device or the disk failed.
 pub fn run(args: &Args) -> Result<()> {
-    let device = Device::open(args.device)?;
+    let team = Team::open(&args.device, None)?;
     if !(args.ridge >= 0.0 && args.ridge.is_finite()) {
         return Err(Error::input("--ridge", format!("{} is not a number >= 0", args.ridge)));
     }
@@ -204,7 +204,9 @@ pub fn run(args: &Args) -> Result<()> {
     let spec = Spec { lower: or(&spec.lower, lower), upper: or(&spec.upper, upper), ..spec };
     let mut problem = match data {
         Data::Sums(problem) => problem,
-        Data::Samples(raw, prior) => return by_samples(args, &device, &raw, prior.as_deref(), means.as_ref(), &spec),
+        Data::Samples(raw, prior) => {
+            return by_samples(args, team.first(), &raw, prior.as_deref(), means.as_ref(), &spec);
+        }
     };
     if args.form == Form::Samples {
         return Err(Error::input(
@@ -222,17 +224,17 @@ pub fn run(args: &Args) -> Result<()> {
         let raw = input::samples(&args.problem)?;
         // First-order iterations take long for what least squares gets by pivoting.
         let spec = Spec { max_iterations: MOST_ITERATIONS, ..spec };
-        return absolute::run(args, &device, &raw, &spec);
+        return absolute::run(args, team.first(), &raw, &spec);
     }
     if let Some(bits) = args.bias_bits {
         bias::check(bits, means.is_some(), spec.grid.is_some())?;
     }
     let begun = Instant::now();
     let within = |e: Error| e.within(args.problem.display());
-    let solution = solve(&device, &problem, &spec).map_err(within)?;
+    let solution = solve(&team, &problem, &spec).map_err(within)?;
     let stored = match (args.bias_bits, &means, samples) {
         (Some(bits), Some(means), Some(count)) => {
-            Some(bias::store(&device, (&problem, &spec), &solution, (means, count), bits).map_err(within)?)
+            Some(bias::store(&team, (&problem, &spec), &solution, (means, count), bits).map_err(within)?)
         }
         _ => None,
     };
@@ -261,7 +263,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let checked = checked.map(|rows| rows.len());
     let outcome = Outcome { solution: &solution, bias, bias_codes, samples, seconds, checked };
-    outcome.tell(args, &device, (problem.n, problem.m), disagreements)
+    outcome.tell(args, &team.to_string(), (problem.n, problem.m), disagreements)
 }
 
 /// By the samples themselves: fewer of them than inputs.
@@ -281,7 +283,7 @@ fn by_samples(
     let bias = means.map_or(vec![0.0; raw.m], |means| bias::real(&solution, means));
     let samples = Some(given.count());
     let outcome = Outcome { solution: &solution, bias, bias_codes: None, samples, seconds, checked: None };
-    outcome.tell(args, device, (raw.n, raw.m), None)
+    outcome.tell(args, &device.info().name, (raw.n, raw.m), None)
 }
 
 /// What there is to tell and to write.
@@ -296,7 +298,7 @@ struct Outcome<'a> {
 
 impl Outcome<'_> {
     /// Writes the result file, if one is wanted, and the JSON line. Rows that disagree are an error.
-    fn tell(self, args: &Args, device: &Device, (n, m): (usize, usize), disagreements: Option<usize>) -> Result<()> {
+    fn tell(self, args: &Args, device: &str, (n, m): (usize, usize), disagreements: Option<usize>) -> Result<()> {
         let Outcome { solution, bias, bias_codes, samples, seconds, checked } = self;
         if let Some(out) = &args.out {
             let found = Found {
@@ -326,7 +328,7 @@ impl Outcome<'_> {
             outputs: m,
             samples,
             damping: solution.damping,
-            device: &device.info().name,
+            device,
             note: solution.note.as_deref(),
             checked,
             disagreements,

@@ -50,6 +50,53 @@ impl fmt::Display for Choice {
     }
 }
 
+/// The user's choice of one or more devices.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Choices {
+    /// Every adapter that is a real GPU; the CPU where there is none.
+    All,
+    /// These, each with its share of the work.
+    These(Vec<(Choice, u32)>),
+}
+
+impl Choices {
+    /// Largest share that a device may be given.
+    const MOST_SHARE: u32 = 1000;
+
+    /// The devices one by one, each a choice of its own.
+    pub fn each(&self) -> Vec<Choice> {
+        match self {
+            Choices::All => (0..devices().len()).map(Choice::Index).collect(),
+            Choices::These(list) => list.iter().map(|(choice, _)| *choice).collect(),
+        }
+    }
+}
+
+impl FromStr for Choices {
+    type Err = Error;
+
+    /// `all`, a device, or several with commas; a device among several may have a share of the work: `0:3,1`.
+    fn from_str(text: &str) -> Result<Self> {
+        if text.trim() == "all" {
+            return Ok(Choices::All);
+        }
+        let wrong = |why: String| Error::input("device", why);
+        let item = |item: &str| {
+            let (name, share) = item.split_once(':').unwrap_or((item, "1"));
+            let share = share.trim().parse().ok().filter(|s| (1..=Self::MOST_SHARE).contains(s));
+            let share = share.ok_or_else(|| {
+                wrong(format!("the share in {item:?} is no whole number from 1 to {}", Self::MOST_SHARE)) //
+            })?;
+            match name.trim() {
+                "" => Err(wrong(format!("{text:?} leaves a place of its list empty"))),
+                "all" => Err(wrong(format!("in {text:?} all stands beside others: it is for itself"))),
+                name => Ok((name.parse()?, share)),
+            }
+        };
+        Ok(Choices::These(text.split(',').map(item).collect::<Result<_>>()?))
+    }
+}
+
 /// What a GPU is asked for when it is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Limits {
@@ -182,22 +229,113 @@ pub fn devices() -> Vec<DeviceInfo> {
     adapters().iter().map(own).chain([DeviceInfo::host()]).collect()
 }
 
-/// The adapter of a choice; `None` is the CPU. Error: no such adapter.
-pub(crate) fn choose(choice: Choice) -> Result<Option<wgpu::Adapter>> {
-    if choice == Choice::Cpu {
-        return Ok(None);
-    }
-    let mut found = if choice == Choice::OpenGl { adapters_of(wgpu::Backends::GL) } else { adapters() };
+/// Where a choice leads.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// One of `adapters()`.
+    Adapter(usize),
+    /// The best of OpenGL's, beside `adapters()`.
+    OpenGl,
+    Cpu,
+}
+
+/// The place of a choice among the adapters `found`. Error: no such adapter.
+fn place(choice: Choice, found: &[wgpu::Adapter]) -> Result<Place> {
     match choice {
-        Choice::OpenGl if found.is_empty() => Err(Error::input("device", "no OpenGL adapter was found")),
-        Choice::OpenGl => Ok(Some(found.swap_remove(0))),
-        Choice::Index(i) if i < found.len() => Ok(Some(found.swap_remove(i))),
-        Choice::Index(i) if i == found.len() => Ok(None),
+        Choice::Cpu => Ok(Place::Cpu),
+        Choice::OpenGl => {
+            let listed = found.iter().position(|a| a.get_info().backend == wgpu::Backend::Gl);
+            Ok(listed.map_or(Place::OpenGl, Place::Adapter))
+        }
+        Choice::Index(i) if i < found.len() => Ok(Place::Adapter(i)),
+        Choice::Index(i) if i == found.len() => Ok(Place::Cpu),
         Choice::Index(i) => {
             Err(Error::input("device", format!("there is no device {i}: `synfit devices` lists 0 to {}", found.len())))
         }
         Choice::Gpu if found.is_empty() => Err(Error::input("device", "no GPU adapter was found")),
-        Choice::Gpu => Ok(Some(found.swap_remove(0))),
-        _ => Ok(found.into_iter().find(|a| !software(&a.get_info()))),
+        Choice::Gpu => Ok(Place::Adapter(0)),
+        Choice::Auto => {
+            let real = found.iter().position(|a| !software(&a.get_info()));
+            Ok(real.map_or(Place::Cpu, Place::Adapter))
+        }
+    }
+}
+
+/// The adapters of some choices in their order; `None` is the CPU. Errors: no such adapter, the same one twice.
+fn choose_these(choices: &[Choice]) -> Result<Vec<Option<wgpu::Adapter>>> {
+    // looking for adapters takes its time: not for what needs none
+    let listed = choices.iter().any(|c| !matches!(c, Choice::Cpu | Choice::OpenGl));
+    let found = if listed { adapters() } else { Vec::new() };
+    let mut places = Vec::with_capacity(choices.len());
+    let mut chosen = Vec::with_capacity(choices.len());
+    for choice in choices {
+        let place = place(*choice, &found)?;
+        if places.contains(&place) {
+            return Err(Error::input("device", format!("{choice} is a device that the list has already")));
+        }
+        places.push(place);
+        chosen.push(match place {
+            Place::Cpu => None,
+            Place::Adapter(i) => Some(found[i].clone()),
+            Place::OpenGl => {
+                let best = adapters_of(wgpu::Backends::GL).into_iter().next();
+                Some(best.ok_or_else(|| Error::input("device", "no OpenGL adapter was found"))?)
+            }
+        });
+    }
+    Ok(chosen)
+}
+
+/// The adapter of a choice; `None` is the CPU. Error: no such adapter.
+pub(crate) fn choose(choice: Choice) -> Result<Option<wgpu::Adapter>> {
+    Ok(choose_these(&[choice])?.pop().flatten())
+}
+
+/// The adapters of a list, each with its share; `None` is the CPU. Errors: no such adapter, the same one twice.
+pub(crate) fn choose_all(choices: &Choices) -> Result<Vec<(Option<wgpu::Adapter>, u32)>> {
+    match choices {
+        Choices::These(list) => {
+            let (choices, shares): (Vec<_>, Vec<_>) = list.iter().copied().unzip();
+            Ok(choose_these(&choices)?.into_iter().zip(shares).collect())
+        }
+        Choices::All => {
+            let mut real = adapters();
+            real.retain(|a| !software(&a.get_info()));
+            // where a GPU answers through two interfaces it is there twice
+            let best = real.first().map(|a| a.get_info().backend);
+            real.retain(|a| Some(a.get_info().backend) == best);
+            let all = real.into_iter().map(|a| (Some(a), 1)).collect::<Vec<_>>();
+            Ok(if all.is_empty() { vec![(None, 1)] } else { all })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_devices_are_read_or_refused_by_their_fault() {
+        let these = |list: &[(Choice, u32)]| Choices::These(list.to_vec());
+        assert_eq!("all".parse::<Choices>().unwrap(), Choices::All);
+        assert_eq!("gpu".parse::<Choices>().unwrap(), these(&[(Choice::Gpu, 1)]));
+        let list = these(&[(Choice::Index(0), 3), (Choice::Index(1), 1), (Choice::Cpu, 2)]);
+        assert_eq!("0:3, 1,cpu:2".parse::<Choices>().unwrap(), list);
+        assert_eq!(list.each(), [Choice::Index(0), Choice::Index(1), Choice::Cpu]);
+        for (text, word) in [
+            ("", "empty"),
+            ("0,,1", "empty"),
+            ("0,", "empty"),
+            (":2", "empty"),
+            ("0,all", "for itself"),
+            ("0:0,1", "share"),
+            ("0:1001,1", "share"),
+            ("0:-1,1", "share"),
+            ("0:,1", "share"),
+            ("0,fast", "none of"),
+        ] {
+            let error = text.parse::<Choices>().unwrap_err();
+            assert!(error.exit_code() == 2 && error.to_string().contains(word), "{text}: {error}");
+        }
     }
 }

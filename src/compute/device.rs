@@ -25,6 +25,8 @@ struct Inner {
     gpu: Option<Arc<Gpu>>,
     memory: Arc<Memory>,
     tiles: Tiles,
+    /// Bytes that its buffers may hold together.
+    budget: Option<u64>,
 }
 
 impl std::fmt::Debug for Device {
@@ -41,7 +43,12 @@ impl Device {
 
     /// As `open`, with other limits than the adapter's own (the CPU has none).
     pub fn open_with(choice: Choice, limits: Limits) -> Result<Device> {
-        let Some(adapter) = adapters::choose(choice)? else { return Ok(Self::cpu()) };
+        Self::of_adapter(adapters::choose(choice)?, limits)
+    }
+
+    /// `None` is the CPU. Error: the adapter refuses (work).
+    pub(super) fn of_adapter(adapter: Option<wgpu::Adapter>, limits: Limits) -> Result<Device> {
+        let Some(adapter) = adapter else { return Ok(Self::cpu()) };
         let wanted = adapters::limits(&adapter, limits);
         let info = adapters::describe(&adapter, wanted.max_storage_buffer_binding_size);
         let features = match limits {
@@ -59,7 +66,17 @@ impl Device {
     }
 
     fn of(info: DeviceInfo, gpu: Option<Arc<Gpu>>, tiles: Tiles) -> Device {
-        Device { inner: Arc::new(Inner { info, gpu, memory: Arc::default(), tiles }) }
+        Device { inner: Arc::new(Inner { info, gpu, memory: Arc::default(), tiles, budget: None }) }
+    }
+
+    /// The same device held to a budget: `room` tells what is left of it. The CPU has none of its own: its buffers are the
+    /// host's memory. Its buffers are counted apart.
+    #[must_use]
+    pub fn with_budget(&self, bytes: Option<u64>) -> Device {
+        let Inner { info, gpu, tiles, .. } = &*self.inner;
+        let budget = bytes.filter(|_| self.is_gpu());
+        let (info, gpu) = (info.clone(), gpu.clone());
+        Device { inner: Arc::new(Inner { info, gpu, memory: Arc::default(), tiles: *tiles, budget }) }
     }
 
     pub fn is_gpu(&self) -> bool {
@@ -88,6 +105,17 @@ impl Device {
     /// What one buffer may hold in bytes: callers cut their batches by it.
     pub fn max_buffer_bytes(&self) -> u64 {
         self.inner.info.max_buffer_bytes
+    }
+
+    /// Bytes that its buffers may hold together, if it is held to any.
+    pub fn budget(&self) -> Option<u64> {
+        self.inner.budget
+    }
+
+    /// Bytes that this device's buffers may hold beside those they hold now, by its budget; no bound without one. What is
+    /// larger than that is done on the host.
+    pub fn room(&self) -> u64 {
+        self.inner.budget.map_or(u64::MAX, |budget| budget.saturating_sub(self.inner.memory.now()))
     }
 
     /// Most bytes that this device's buffers held at one time.

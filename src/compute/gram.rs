@@ -117,8 +117,22 @@ impl Layer {
 /// f32 holds all integers up to this.
 const EXACT: u64 = 1 << 24;
 
+/// Whether a device has room for the sums of a layer with these input blocks: half of what is left to it at most. Where it
+/// has not, `Moments` fetches what is to be added and adds it on the host.
+pub fn fits(dev: &Device, blocks: &[PatchSpec], output: Shape, groups: usize) -> bool {
+    !dev.is_gpu() || device_bytes(&Layer { blocks: blocks.to_vec(), output, groups }) <= dev.room() / 2
+}
+
+/// Bytes of the sums on a device, undivided.
+fn device_bytes(layer: &Layer) -> u64 {
+    let (n, m) = (layer.n() as u64, layer.m() as u64);
+    let entries = n.saturating_mul(n).saturating_add(m.saturating_mul(n)).saturating_add(2 * (n + m));
+    entries.saturating_mul(layer.groups as u64 * size_of::<f32>() as u64)
+}
+
 /// Sums under way.
 pub struct Moments {
+    dev: Device,
     layer: Layer,
     count: u64,
     side: Side,
@@ -143,11 +157,11 @@ impl Moments {
             }
             check_window("moments", b.input, output, &b.window)?;
         }
-        let side = match dev.gpu() {
-            None => Side::Host(host::Accumulator::new(&layer)),
-            Some(_) => Side::Gpu(shader::Accumulator::new(dev, &layer)),
+        let side = match dev.is_gpu() && fits(dev, blocks, output, groups) {
+            false => Side::Host(host::Accumulator::new(&layer)),
+            true => Side::Gpu(shader::Accumulator::new(dev, &layer)),
         };
-        Ok(Moments { layer, count: 0, side })
+        Ok(Moments { dev: dev.clone(), layer, count: 0, side })
     }
 
     /// Before the first sample: the inputs are integers up to `largest` in size, and H is to be exact. Blocks become short
@@ -203,12 +217,24 @@ impl Moments {
         self.count += (images * self.layer.output.area()) as u64;
         match &mut self.side {
             Side::Host(sums) => {
-                let xs = xs.iter().map(|x| x.host()).collect::<Result<Vec<_>>>()?;
-                sums.add(&self.layer, images, &xs, z.host()?);
+                let xs = xs.iter().map(|x| self.dev.view(x)).collect::<Result<Vec<_>>>()?;
+                let xs: Vec<&[f32]> = xs.iter().map(|x| &**x).collect();
+                sums.add(&self.layer, images, &xs, &self.dev.view(z)?);
                 Ok(())
             }
             Side::Gpu(sums) => sums.add(&self.layer, images, xs, z),
         }
+    }
+
+    /// The sums over all that was added to any of them, one after the other (at least one).
+    pub fn finish_all(parts: impl IntoIterator<Item = Moments>) -> Result<Sums> {
+        let mut parts = parts.into_iter();
+        let first = parts.next().ok_or_else(|| Error::work("moments", "of nothing"))?;
+        let mut all = first.finish()?;
+        for part in parts {
+            all.add(&part.finish()?);
+        }
+        Ok(all)
     }
 
     /// The sums over all that was added.

@@ -4,8 +4,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::buffer::Element;
 
-/// Bytes of the host's memory that are free: what the system has left, or this process's control group. Linux only.
-pub fn free_host_bytes() -> Option<u64> {
+/// Bytes of the host's memory that this process may still take: what is free, and what is left of `budget`, which bounds
+/// the whole of it.
+pub fn free_host_bytes(budget: Option<u64>) -> Option<u64> {
+    let left = budget.map(|budget| budget.saturating_sub(resident().unwrap_or(0)));
+    [free(), left].into_iter().flatten().min()
+}
+
+/// Resident bytes of this process. Linux only.
+fn resident() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
+/// What the system has left, or this process's control group. Linux only.
+fn free() -> Option<u64> {
     let read = |file: &str| std::fs::read_to_string(file).ok();
     let info = read("/proc/meminfo")?;
     let line = info.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
@@ -51,6 +65,10 @@ impl Memory {
 
     pub(crate) fn peak(&self) -> u64 {
         self.state().peak
+    }
+
+    pub(crate) fn now(&self) -> u64 {
+        self.state().now
     }
 
     /// A vector of `len` elements: zeros if it is fresh (then true), else whatever it held before.
@@ -139,6 +157,18 @@ impl Drop for Share {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_budget_bounds_what_is_free() {
+        assert_eq!(free_host_bytes(Some(0)), Some(0));
+        let (all, some) = (free_host_bytes(None), free_host_bytes(Some(1 << 40)).unwrap());
+        assert!(all.is_none_or(|all| some <= all.max(1 << 40)));
+        // this process is larger than a byte and smaller than a GiB
+        if resident().is_some() && all.is_some_and(|all| all > 2 << 30) {
+            let left = free_host_bytes(Some(1 << 30)).unwrap();
+            assert!(0 < left && left < 1 << 30, "{left}");
+        }
+    }
 
     #[test]
     fn a_dropped_buffers_memory_is_used_again_and_bounded_by_the_peak() {

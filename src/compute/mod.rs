@@ -24,14 +24,16 @@ pub(crate) mod simd;
 pub mod solver;
 pub mod spikes;
 pub mod step;
+mod team;
 mod tiles;
 pub mod time;
 
-pub use adapters::{Choice, DeviceInfo, Limits, devices};
+pub use adapters::{Choice, Choices, DeviceInfo, Limits, devices};
 pub use buffer::{Buffer, Element};
 pub use clock::Elapsed;
 pub use device::Device;
 pub use memory::free_host_bytes;
 pub(crate) use patch::check_window;
 pub(crate) use simd::vectorized;
+pub use team::{Account, Stop, Team};
 pub use tiles::{Tile, Tiles, calibrated};

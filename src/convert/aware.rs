@@ -14,8 +14,8 @@ use super::encode::{self, Code};
 use super::layer::{Rows, Task};
 use super::residual::Baseline;
 use super::walk::Walk;
-use crate::compute::activate;
-use crate::compute::gram::Sums;
+use crate::compute::gram::{Moments, Sums};
+use crate::compute::{Device, activate};
 use crate::error::Result;
 
 /// Rounds: half of the units are silent in most layers, so that each round halves what is left to gain. A pruned network
@@ -39,30 +39,34 @@ impl Walk<'_> {
         if !(wanted && linear && code.population() == 1 && !model.is_leaky() && !encode::inverts(&model)) {
             return Ok(sums);
         }
-        let upload = |v: &[f64]| self.dev.upload(&v.iter().map(|v| *v as f32).collect::<Vec<_>>());
-        let (gain, offset) = (upload(&rows.gain)?, upload(&rows.offset)?);
+        let single = |v: &[f64]| v.iter().map(|v| *v as f32).collect::<Vec<_>>();
+        let (gain, offset) = (single(&rows.gain), single(&rows.offset));
         let top = model.max_rate() as f32;
         for round in 0..if pruned { ROUNDS_PRUNED } else { ROUNDS } {
             let solved = self.continuous(task, rows, &sums)?;
-            let bias: Vec<f32> = solved.bias.iter().map(|&b| b as f32).collect();
-            let current = Baseline::new(self.dev, &self.patches(task), task.shape, &solved.w, &bias)?;
-            let mut moments = self.moments(task, task.shape)?.targets_only();
-            self.each_batch(&format!("targets {} {}", task.name, round + 1), |walk, batch| {
-                let images = walk.batches[batch].len();
-                let mut u = walk.wanted(task, batch)?;
-                activate::affine(walk.dev, task.shape, &gain, &offset, &mut u)?;
-                let xs = walk.rates(task, batch)?;
+            let bias = single(&solved.bias);
+            let start = |walk: &Self, _, dev: &Device| {
+                let current = Baseline::new(dev, &walk.patches(task), task.shape, &solved.w, &bias)?;
+                let moments = walk.moments(task, task.shape, dev)?.targets_only();
+                Ok((dev.upload(&gain)?, dev.upload(&offset)?, current, moments))
+            };
+            let stage = format!("targets {} {}", task.name, round + 1);
+            let done = self.each_batch(&stage, start, |at, (gain, offset, current, moments)| {
+                let (dev, images) = (at.dev, at.images());
+                let mut u = at.wanted(task)?;
+                activate::affine(dev, task.shape, gain, offset, &mut u)?;
+                let xs = at.rates(task)?;
                 let xs: Vec<_> = xs.iter().collect();
                 // u less the current
-                let rest = current.subtract(walk.dev, images, &xs, &u)?;
-                let mut rest = walk.dev.view(&rest)?.into_owned();
-                rest.par_iter_mut()
-                    .zip(walk.dev.view(&u)?.par_iter())
-                    .for_each(|(rest, &u)| *rest = needed(u, *rest, top));
-                let rest = walk.dev.upload(&rest)?;
+                let rest = current.subtract(dev, images, &xs, &u)?;
+                let mut rest = dev.view(&rest)?.into_owned();
+                rest.par_iter_mut().zip(dev.view(&u)?.par_iter()).for_each(|(rest, &u)| *rest = needed(u, *rest, top));
+                let rest = dev.upload(&rest)?;
                 moments.add(images, &xs, &rest)
             })?;
-            let summed = moments.finish()?;
+            let (mut currents, moments): (Vec<_>, Vec<_>) =
+                done.into_iter().map(|(_, _, current, moments)| (current, moments)).unzip();
+            let (current, summed) = (currents.swap_remove(0), Moments::finish_all(moments)?);
             sums = current.restore(Sums { h: std::mem::take(&mut sums.h), ..summed });
         }
         Ok(sums)

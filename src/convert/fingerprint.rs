@@ -6,7 +6,7 @@ use std::fmt::{self, Write};
 use serde::{Deserialize, Serialize};
 
 use super::{Images, Options};
-use crate::compute::Device;
+use crate::compute::{Account, Device, Team};
 use crate::error::Result;
 use crate::network::{Network, Op};
 
@@ -16,7 +16,7 @@ const IMAGES: usize = 64;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fingerprint {
     pub synfit: String,
-    /// Name, backend and driver.
+    /// Name, backend and driver; of several each, with its share; the budget of those that have one.
     pub device: String,
     pub network: u64,
     pub images: u64,
@@ -28,11 +28,10 @@ impl Fingerprint {
     ///
     /// # Errors
     /// An image cannot be read.
-    pub fn of(dev: &Device, network: &Network, images: &Images, options: &Options) -> Result<Self> {
-        let info = dev.info();
+    pub fn of(team: &Team, network: &Network, images: &Images, options: &Options) -> Result<Self> {
         Ok(Self {
             synfit: env!("CARGO_PKG_VERSION").to_string(),
-            device: format!("{} {} {}", info.name, info.backend, info.driver),
+            device: devices(team),
             network: network_hash(network),
             images: images_hash(images)?,
             options: {
@@ -54,6 +53,16 @@ impl Fingerprint {
             () => None,
         }
     }
+}
+
+fn devices(team: &Team) -> String {
+    let one = |(dev, account): (&Device, Account)| {
+        let info = dev.info();
+        let share = if team.size() > 1 { format!(" x {}", account.share) } else { String::new() };
+        let budget = dev.budget().map_or_else(String::new, |bytes| format!(" within {bytes}"));
+        format!("{} {} {}{share}{budget}", info.name, info.backend, info.driver)
+    };
+    team.devices().zip(team.accounts()).map(one).collect::<Vec<_>>().join(" + ")
 }
 
 /// The network as it was read, whatever file it came from.

@@ -1,48 +1,44 @@
 //! A fitted layer's answer to the calibration images, which the layers after it are fitted to: simulated spike trains
 //! (measured response) or counts under the mean current (analytic response).
 
-use super::walk::{Walk, runner};
+use super::walk::Walk;
 use super::{LayerRecord, Response};
+use crate::compute::Device;
 use crate::compute::simd::{sum_pairs, vectorized};
-use crate::error::{Error, Result};
-use crate::spiking::simulate::Output;
+use crate::error::Result;
 use crate::spiking::{Decode, Responder, SpikingNode};
 
 impl Walk<'_> {
     /// Runs layer `index` on the calibration images; keeps its trains and what the report says of them.
     pub(super) fn fire(&mut self, index: usize, record: &mut LayerRecord) -> Result<()> {
-        let mut tape = self.tapes.tape()?;
-        let mut tally = Tally::default();
         let node = self.spiking.nodes[index].clone();
         let rate = self.rate_per_total(index);
         let most = (f64::from(self.spiking.steps) * self.spiking.model.max_rate()).floor() as f32;
-        let responder = match self.options.response {
-            Response::Analytic => Some(Responder::new(self.dev, &self.spiking, index)?),
-            Response::Measured => None,
+        let analytic = self.options.response == Response::Analytic;
+        let start = |walk: &Self, _, dev: &Device| {
+            let responder = analytic.then(|| Responder::new(dev, &walk.spiking, index)).transpose()?;
+            Ok((responder, walk.tapes.tape()?, Tally::default()))
         };
-        self.each_batch(&format!("simulate {}", node.name), |walk, batch| {
-            let images = walk.batches[batch].len();
-            let sources = runner(&walk.runners, index)?.sources().to_vec();
-            let inputs = sources.into_iter().map(|s| walk.trains(s, batch)).collect::<Result<Vec<_>>>()?;
-            let inputs: Vec<_> = inputs.iter().collect();
-            let trains = match &responder {
-                Some(responder) => responder.run(walk.dev, images, &inputs)?,
-                None => match runner(&walk.runners, index)?.run(walk.dev, images, &inputs)? {
-                    Output::Trains(trains) => trains,
-                    Output::Values(_) => return Err(Error::work(&node.name, "no spikes")),
-                },
+        let done = self.each_batch(&format!("simulate {}", node.name), start, |at, (responder, tape, tally)| {
+            let trains = match responder {
+                Some(responder) => {
+                    let inputs = at.inputs(index)?;
+                    responder.run(at.dev, at.images(), &inputs.iter().collect::<Vec<_>>())?
+                }
+                None => at.run(index)?,
             };
-            let totals = trains.totals(walk.dev)?;
-            tape.push_trains(walk.dev, &trains)?;
-            let trained = match &mut walk.ann[index] {
-                Some(tape) => tape.values(walk.dev, batch)?,
-                None => return Err(Error::work(&node.name, "its trained activations are gone")),
-            };
-            tally.add(&node, &walk.dev.view(&totals)?, &walk.dev.view(&trained)?, rate, most);
+            let totals = trains.totals(at.dev)?;
+            tape.push_trains(at.dev, &trains)?;
+            let trained = at.trained(index)?;
+            tally.add(&node, &at.dev.view(&totals)?, &at.dev.view(&trained)?, rate, most);
             Ok(())
         })?;
-        self.spikes[index] = Some(tape);
-        tally.report(record, rate);
+        let mut all = Tally::default();
+        for (worker, (_, tape, tally)) in self.workers.iter_mut().zip(done) {
+            worker.spikes[index] = Some(tape);
+            all.merge(tally);
+        }
+        all.report(record, rate);
         Ok(())
     }
 }
@@ -91,6 +87,21 @@ impl Tally {
                 }
             });
         }
+    }
+
+    /// Adds another device's sums.
+    fn merge(&mut self, other: Tally) {
+        if self.fired.len() < other.fired.len() {
+            self.fired.resize(other.fired.len(), false);
+        }
+        self.fired.iter_mut().zip(&other.fired).for_each(|(all, fired)| *all |= fired);
+        self.neurons += other.neurons;
+        self.spikes += other.spikes;
+        self.saturated += other.saturated;
+        self.error += other.error;
+        self.sum += other.sum;
+        self.squares += other.squares;
+        self.values += other.values;
     }
 
     fn report(&self, record: &mut LayerRecord, rate: f64) {

@@ -2,11 +2,11 @@
 //! uneven, a neuron that fired early cannot take its spike back, so that many fire too often. A lower potential to begin
 //! with makes up for that. METHOD section 2 has what it brings.
 
-use super::walk::{Walk, runner};
+use super::walk::Walk;
+use super::worker::ready;
 use super::{Initial, Response};
 use crate::compute::simd::{sum_pairs, vectorized};
-use crate::error::{Error, Result};
-use crate::spiking::simulate::Runner;
+use crate::error::Result;
 use crate::spiking::{Schedule, SpikingOp, State};
 
 /// What is tried beside half a threshold, in thresholds.
@@ -33,31 +33,22 @@ impl Walk<'_> {
         }
         let mut initials = vec![initial.clone()];
         initials.extend(TRIED.map(|part| threshold.iter().map(|t| (f64::from(*t) * part) as i32).collect()));
-        let (name, shape, decode) = (node.name.clone(), node.shape, node.decode.clone());
+        let (shape, decode) = (node.shape, node.decode.clone());
         let (rate, area) = (self.rate_per_total(index), shape.area());
-        // [initial][channel]
-        let mut errors = vec![vec![0.0; shape.c]; initials.len()];
         // as many images whatever the batches, which differ between devices
-        let mut left = ENOUGH.0.max(ENOUGH.1.div_ceil(area));
-        for batch in 0..self.batches.len() {
-            if left == 0 {
-                break;
-            }
-            super::go_on(self.watch)?;
-            let images = self.batches[batch].len();
-            let planes = shape.c * images.min(left);
-            left -= images.min(left);
-            let sources = runner(&self.runners, index)?.sources().to_vec();
-            let inputs = sources.into_iter().map(|s| self.trains(s, batch)).collect::<Result<Vec<_>>>()?;
+        let enough = ENOUGH.0.max(ENOUGH.1.div_ceil(area)).min(self.images.len());
+        // [device][initial][channel]
+        let mut states = self.states(|_, _, _| Ok(vec![vec![0.0; shape.c]; initials.len()]))?;
+        self.work(0..enough, &mut states, |at, errors| {
+            let images = at.images();
+            let planes = shape.c * images.min(enough - at.first());
+            let inputs = at.inputs(index)?;
             let inputs: Vec<_> = inputs.iter().collect();
-            let counts = runner(&self.runners, index)?.counts_from(self.dev, images, &inputs, &initials)?;
-            let trained = match &mut self.ann[index] {
-                Some(tape) => tape.values(self.dev, batch)?,
-                None => return Err(Error::work(&name, "its trained activations are gone")),
-            };
-            let trained = self.dev.view(&trained)?;
-            for (counts, errors) in counts.iter().zip(&mut errors) {
-                let counts = self.dev.view(counts)?;
+            let counts = ready(&at.worker.runners, index)?.counts_from(at.dev, images, &inputs, &initials)?;
+            let trained = at.trained(index)?;
+            let trained = at.dev.view(&trained)?;
+            for (counts, errors) in counts.iter().zip(errors.iter_mut()) {
+                let counts = at.dev.view(counts)?;
                 for (plane, n) in counts.chunks_exact(area).enumerate().take(planes) {
                     let (image, channel) = (plane / shape.c, plane % shape.c);
                     let origin = decode.origin[channel] as usize;
@@ -71,6 +62,11 @@ impl Walk<'_> {
                     });
                 }
             }
+            Ok(())
+        })?;
+        let mut errors = vec![vec![0.0; shape.c]; initials.len()];
+        for part in &states {
+            errors.iter_mut().flatten().zip(part.iter().flatten()).for_each(|(sum, part)| *sum += part);
         }
         let mut chosen = initials[0].clone();
         for (channel, chosen) in chosen.iter_mut().enumerate() {
@@ -86,7 +82,6 @@ impl Walk<'_> {
         {
             *initial = chosen;
         }
-        self.runners[index] = Some(Runner::new(self.dev, &self.spiking, index)?);
-        Ok(())
+        self.upload(index)
     }
 }

@@ -9,19 +9,16 @@ use super::record::record;
 use super::residual::Baseline;
 use super::sampled::Sampled;
 use super::sparse::Thin;
+use super::survey::Pass;
 use super::trim::{Picked, Trim};
-use super::walk::{Walk, runner};
+use super::walk::Walk;
 use super::{LayerRecord, NoiseUse, Response, contrast, remainder};
 use crate::compute::gram::{Moments, PatchSpec, Sums};
-use crate::compute::{Buffer, activate, gather, response};
+use crate::compute::{Device, activate, gather, response};
 use crate::error::{Error, Result};
 use crate::fit::{self, Problem, Solution, Spec};
 use crate::network::{Activation, Block, Op, Shape};
 use crate::spiking::SpikingOp;
-use crate::spiking::simulate::Runner;
-
-/// Pre-activations kept per channel to choose thresholds by.
-const SAMPLES: usize = 4096;
 
 /// Most ridge under which weights are rounded to a grid: that towards the trained weights chooses what is rounded, and may be
 /// far larger.
@@ -122,7 +119,7 @@ impl Walk<'_> {
             return Err(Error::work(&node.name, "not a layer of neurons"));
         };
         let trim = match &self.plan {
-            Some(plan) => Trim::of(self.dev, plan, index, node.shape, blocks, bias)?,
+            Some(plan) => Trim::of(&self.team, plan, index, node.shape, blocks, bias)?,
             None => None,
         };
         let (blocks, bias) = trim.as_ref().map_or((blocks, bias), |t| (&t.blocks, &t.bias));
@@ -186,9 +183,7 @@ impl Walk<'_> {
         };
         let layer = self.store(&task, &solved)?;
         let stored = self.append(&task, layer, code);
-        self.spiking.nodes.push(stored);
-        self.round_down(index);
-        self.runners.push(Some(Runner::new(self.dev, &self.spiking, index)?));
+        self.push(self.rounding_down(index, stored))?;
         let mut record = record(&task, &solved, &self.spiking.nodes[index]);
         self.keep_signs(index);
         if keep {
@@ -224,94 +219,31 @@ impl Walk<'_> {
     /// Moments of (rates, pre-activations), the same by folds over what the trained weights lack of the pre-activations if
     /// the ridge is chosen by them, and pre-activations per channel to choose thresholds by.
     fn survey(&mut self, task: &Task, keep: bool) -> Result<(Sums, Vec<Sums>, Vec<Vec<f32>>)> {
-        let (parts, all) = (self.folds(task), self.images.len());
-        let mut moments = self.moments(task, task.shape)?;
+        let parts = self.folds(task);
+        let mut states =
+            self.states(|walk, _, dev| Ok((walk.baseline(task, dev)?, walk.moments(task, task.shape, dev)?)))?;
+        let mut pass = Pass::new(self, task, keep)?;
         let mut folds: Vec<Sums> = Vec::new();
-        let baseline = self.baseline(task)?;
-        let mut seen = 0;
-        let samples = self.pass(task, keep, |walk, images, xs, z| {
-            moments.add(images, xs, &baseline.subtract(walk.dev, images, xs, z)?)?;
-            seen += images;
-            if seen < all && seen == all * (folds.len() + 1) / parts {
-                let next = walk.moments(task, task.shape)?;
-                folds.push(std::mem::replace(&mut moments, next).finish()?);
+        for part in 0..parts {
+            let images = self.images.len() * part / parts..self.images.len() * (part + 1) / parts;
+            pass.over(self, images, &mut states, |at, xs, z, (baseline, moments)| {
+                moments.add(at.images(), xs, &baseline.subtract(at.dev, at.images(), xs, z)?)
+            })?;
+            if part + 1 < parts {
+                let next = self.states(|walk, _, dev| walk.moments(task, task.shape, dev))?;
+                let done = states.iter_mut().zip(next).map(|((_, moments), next)| std::mem::replace(moments, next));
+                folds.push(Moments::finish_all(done)?);
             }
-            Ok(())
-        })?;
-        let mut total = moments.finish()?;
+        }
+        let samples = pass.finish(self);
+        let (mut baselines, moments): (Vec<_>, Vec<_>) = states.into_iter().unzip();
+        let mut total = Moments::finish_all(moments)?;
         if !folds.is_empty() {
             let last = total.clone();
             folds.iter().for_each(|fold| total.add(fold));
             folds.push(last);
         }
-        Ok((baseline.restore(total), folds, samples))
-    }
-
-    /// One pass over the calibration images: `take` gets the images, rates and trained pre-activations of every batch.
-    /// Keeps the trained activations if somebody reads them (`keep`); returns pre-activations per channel.
-    pub(super) fn pass(
-        &mut self,
-        task: &Task,
-        keep: bool,
-        mut take: impl FnMut(&Walk, usize, &[&Buffer<f32>], &Buffer<f32>) -> Result<()>,
-    ) -> Result<Vec<Vec<f32>>> {
-        let mut samples: Vec<Vec<f32>> = vec![Vec::new(); task.shape.c];
-        let per_image = SAMPLES.div_ceil(self.images.len()).min(task.shape.area());
-        let mut rng = fastrand::Rng::with_seed(self.options.seed ^ task.index as u64);
-        let mut tape = if keep { Some(self.tapes.tape()?) } else { None };
-        self.each_batch(&format!("fit {}", task.name), |walk, batch| {
-            let images = walk.batches[batch].len();
-            let mut whole = walk.linear(task, batch)?;
-            let part = walk.compared(task, images, &whole)?;
-            let z = part.as_ref().unwrap_or(&whole);
-            let xs = walk.rates(task, batch)?;
-            take(walk, images, &xs.iter().collect::<Vec<_>>(), z)?;
-            let area = task.shape.area();
-            let host = walk.dev.view(z)?;
-            for (i, plane) in host.chunks_exact(area).enumerate() {
-                let into = &mut samples[i % task.shape.c];
-                into.extend((0..per_image).map(|_| plane[rng.usize(..area)]));
-            }
-            drop(host);
-            if let Some(tape) = &mut tape {
-                match remainder::of(walk.network, task.index) {
-                    Some(_) => activate::apply(walk.dev, Activation::Relu, &mut whole)?,
-                    None => runner(&walk.forward, task.index)?.activate(walk.dev, &mut whole)?,
-                }
-                tape.push_values(&walk.dev.view(&whole)?)?;
-            }
-            Ok(())
-        })?;
-        self.ann[task.index] = tape;
-        Ok(samples)
-    }
-
-    /// The trained layer's pre-activations; of a remainder layer, what the spikes that it follows leave of them.
-    fn linear(&mut self, task: &Task, batch: usize) -> Result<Buffer<f32>> {
-        let counted = remainder::of(self.network, task.index);
-        let mut input = |source: usize| match counted {
-            Some(counted) if counted == source => self.decoded(source, batch),
-            _ => self.activations(source, batch),
-        };
-        let inputs = task.blocks.iter().map(|b| input(b.source)).collect::<Result<Vec<_>>>()?;
-        let inputs: Vec<_> = inputs.iter().collect();
-        runner(&self.forward, task.index)?.linear(self.dev, self.batches[batch].len(), &inputs)
-    }
-
-    /// What the rows are to give, if not all pre-activations as they are: deviations from their mean for a layer that
-    /// decides, the channels that stay for one that is pruned.
-    fn compared(&self, task: &Task, images: usize, z: &Buffer<f32>) -> Result<Option<Buffer<f32>>> {
-        match (task.contrast, task.picked) {
-            (Some(outputs), _) => self.dev.upload(&contrast::targets(&self.dev.view(z)?, outputs)).map(Some),
-            (None, Some(picked)) => picked.pick(self.dev, images, z).map(Some),
-            (None, None) => Ok(None),
-        }
-    }
-
-    /// The pre-activations that the rows are to give.
-    pub(super) fn wanted(&mut self, task: &Task, batch: usize) -> Result<Buffer<f32>> {
-        let z = self.linear(task, batch)?;
-        Ok(self.compared(task, self.batches[batch].len(), &z)?.unwrap_or(z))
+        Ok((baselines.swap_remove(0).restore(total), folds, samples))
     }
 
     pub(super) fn patches(&self, task: &Task) -> Vec<PatchSpec> {
@@ -320,8 +252,8 @@ impl Walk<'_> {
         task.blocks.iter().map(spec).collect()
     }
 
-    pub(super) fn moments(&self, task: &Task, output: Shape) -> Result<Moments> {
-        let moments = Moments::new(self.dev, &self.patches(task), output, task.groups)?;
+    pub(super) fn moments(&self, task: &Task, output: Shape, dev: &Device) -> Result<Moments> {
+        let moments = Moments::new(dev, &self.patches(task), output, task.groups)?;
         let once = self.options.response == Response::Measured;
         let total = |b: &Block| {
             let source = &self.spiking.nodes[b.source];
@@ -342,7 +274,7 @@ impl Walk<'_> {
     }
 
     /// The trained weights as they act on the totals.
-    fn baseline(&self, task: &Task) -> Result<Baseline> {
+    fn baseline(&self, task: &Task, dev: &Device) -> Result<Baseline> {
         let weights = self.prior(task, &rows(task, None), &vec![1.0; task.inputs()]);
         let mut bias = task.bias.clone();
         for block in task.blocks {
@@ -360,12 +292,7 @@ impl Walk<'_> {
                 }
             }
         }
-        Baseline::new(self.dev, &self.patches(task), task.shape, &weights, &bias)
-    }
-
-    /// Totals over T of each block's source.
-    pub(super) fn rates(&mut self, task: &Task, batch: usize) -> Result<Vec<crate::compute::Buffer<f32>>> {
-        task.blocks.iter().map(|b| self.trains(b.source, batch)?.totals(self.dev)).collect()
+        Baseline::new(dev, &self.patches(task), task.shape, &weights, &bias)
     }
 
     /// Sums over the targets t instead of z: a linear map of the survey's where the code is linear, a second pass
@@ -380,27 +307,28 @@ impl Walk<'_> {
     fn nonlinear_targets(&mut self, task: &Task, code: &Code) -> Result<Sums> {
         let population = code.population();
         let shape = Shape { c: task.shape.c * population, ..task.shape };
-        let mut moments = self.moments(task, shape)?;
         let model = self.spiking.model;
         // Each unit's plane, once per neuron of its population, as wanted rates and then as currents.
         let area = shape.area();
         let index: Vec<u32> = (0..shape.len()).map(|i| (i / area / population * area + i % area) as u32).collect();
-        let index = self.dev.upload(&index)?;
-        let map = |f: fn(&Ramp) -> f64| {
-            self.dev.upload(&code.ramps.iter().flatten().map(|r| f(r) as f32).collect::<Vec<_>>())
+        let map = |f: fn(&Ramp) -> f64| code.ramps.iter().flatten().map(|r| f(r) as f32).collect::<Vec<_>>();
+        let (gain, offset) = (map(|r| 1.0 / r.width), map(|r| -r.start / r.width));
+        let start = |walk: &Self, _, dev: &Device| {
+            let moments = walk.moments(task, shape, dev)?;
+            Ok((dev.upload(&index)?, dev.upload(&gain)?, dev.upload(&offset)?, moments))
         };
-        let (gain, offset) = (map(|r| 1.0 / r.width)?, map(|r| -r.start / r.width)?);
-        self.each_batch(&format!("targets {}", task.name), |walk, batch| {
-            let images = walk.batches[batch].len();
-            let z = walk.wanted(task, batch)?;
-            let mut t = walk.dev.poisoned(images * shape.len())?;
-            gather::into(walk.dev, &index, images, task.shape.len(), &z, 0, shape.len(), &mut t)?;
-            activate::affine(walk.dev, shape, &gain, &offset, &mut t)?;
-            response::inverse(walk.dev, &model, &mut t)?;
-            let xs = walk.rates(task, batch)?;
-            moments.add(images, &xs.iter().collect::<Vec<_>>(), &t)
-        })?;
-        moments.finish()
+        let done =
+            self.each_batch(&format!("targets {}", task.name), start, |at, (index, gain, offset, moments)| {
+                let (dev, images) = (at.dev, at.images());
+                let z = at.wanted(task)?;
+                let mut t = dev.poisoned(images * shape.len())?;
+                gather::into(dev, index, images, task.shape.len(), &z, 0, shape.len(), &mut t)?;
+                activate::affine(dev, shape, gain, offset, &mut t)?;
+                response::inverse(dev, &model, &mut t)?;
+                let xs = at.rates(task)?;
+                moments.add(images, &xs.iter().collect::<Vec<_>>(), &t)
+            })?;
+        Moments::finish_all(done.into_iter().map(|(.., moments)| moments))
     }
 
     /// The layer without a grid: cout x n synapses in thresholds per total, and biases.
@@ -427,16 +355,16 @@ impl Walk<'_> {
             let spec = &specs[g];
             if spec.grid.is_some() && task.ridge > ROUNDING_RIDGE {
                 let free = Spec { mask: spec.mask.clone(), ..Spec::default() };
-                let free = fit::solve_with(self.dev, &problem, &free, &|| self.watch.cancelled())?.w;
+                let free = fit::solve_with(&self.team, &problem, &free, &|| self.watch.cancelled())?.w;
                 problem = problem.rounding(&free, ROUNDING_RIDGE);
             }
             let noise = self.noise.as_ref().zip(spec.grid.as_ref()).map(|(noise, grid)| (group.noise(noise), grid));
             let cancelled = || self.watch.cancelled();
             let solution = match &noise {
                 Some((noise, _)) if self.options.noise == NoiseUse::Fit => {
-                    fit::solve_noisy(self.dev, &problem, spec, noise, &cancelled)?
+                    fit::solve_noisy(&self.team, &problem, spec, noise, &cancelled)?
                 }
-                _ => fit::solve_with(self.dev, &problem, spec, &cancelled)?,
+                _ => fit::solve_with(&self.team, &problem, spec, &cancelled)?,
             };
             if let Some((noise, grid)) = &noise {
                 *expected.get_or_insert(0.0) += noise.expected(&solution, grid).iter().sum::<f64>();

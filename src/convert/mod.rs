@@ -27,19 +27,21 @@ mod shifts;
 mod signs;
 mod sparse;
 mod store;
+mod survey;
 mod tail;
 mod tape;
 mod trim;
 mod views;
 mod walk;
 mod within;
+mod worker;
 
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use crate::chip::Chip;
-use crate::compute::Device;
+use crate::compute::Team;
 use crate::error::{Error, Result};
 use crate::fit::{Method, Problem, Solution, Spec};
 use crate::network::{Dataset, Network};
@@ -53,6 +55,7 @@ pub use ridge::Ridge;
 pub use settle::{Settle, settling_levels};
 pub use sparse::{Sparsity, Thinned};
 pub use views::{Populations, population as neurons_per_unit};
+pub(crate) use worker::pieces;
 
 /// Where the presynaptic rates of a fit come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,8 +126,10 @@ pub struct Options {
     pub remainder: u32,
     /// The outputs are compared with each other (a decision), not read one by one.
     pub decides: bool,
-    /// Bytes of activations and spikes that a batch may hold in memory.
+    /// Bytes of activations and spikes that a batch may hold in a device's memory.
     pub batch_bytes: u64,
+    /// Bytes that the process may hold in the host's memory; what is free bounds it in any case.
+    pub host_bytes: Option<u64>,
     pub seed: u64,
 }
 
@@ -249,20 +254,21 @@ pub struct Conversion {
     pub layers: Vec<LayerRecord>,
 }
 
-/// Converts `network`; `scratch` is a folder for intermediate results (activations and spikes of the calibration
-/// images), all of which are gone at the end.
+/// Converts `network` on a device or a team of them; `scratch` is a folder for intermediate results (activations and spikes
+/// of the calibration images), all of which are gone at the end. The result is the same whenever the devices and their
+/// shares are.
 ///
 /// # Errors
 /// What cannot be mapped to the chip, by the layer's name; a broken device or a full disk; an interrupt.
 pub fn convert(
-    dev: &Device,
+    on: impl Into<Team>,
     network: &Network,
     images: &Images,
     options: &Options,
     scratch: &Path,
     watch: &dyn Watch,
 ) -> Result<Conversion> {
-    resume(dev, network, images, options, scratch, watch, Vec::new())
+    resume(on, network, images, options, scratch, watch, Vec::new())
 }
 
 /// As `convert`, but the first layers are `done` already, in the walk's order, by a conversion with the same
@@ -271,7 +277,7 @@ pub fn convert(
 /// # Errors
 /// As `convert`; input: `done` does not fit the network, or its spikes are not those of its records.
 pub fn resume(
-    dev: &Device,
+    on: impl Into<Team>,
     network: &Network,
     images: &Images,
     options: &Options,
@@ -280,8 +286,9 @@ pub fn resume(
     done: Vec<Finished>,
 ) -> Result<Conversion> {
     check(network, images, options)?;
-    let plan = prune::plan(dev, network, images, options, watch)?;
-    walk::Walk::new(dev, network, images, options, plan, scratch, watch)?.run(done)
+    let team = on.into();
+    let plan = prune::plan(&team, network, images, options, watch)?;
+    walk::Walk::new(team, network, images, options, plan, scratch, watch)?.run(done)
 }
 
 /// All layers of a finished conversion, in the walk's order, and the options it was made with.
@@ -318,7 +325,7 @@ impl Former {
 /// # Errors
 /// As `resume`.
 pub fn smaller(
-    dev: &Device,
+    on: impl Into<Team>,
     network: &Network,
     images: &Images,
     options: &Options,
@@ -327,9 +334,10 @@ pub fn smaller(
     former: Former,
 ) -> Result<Conversion> {
     check(network, images, options)?;
-    let plan = prune::plan(dev, network, images, options, watch)?;
+    let team = on.into();
+    let plan = prune::plan(&team, network, images, options, watch)?;
     let same = former.same(network, options, plan.as_ref());
-    walk::Walk::new(dev, network, images, options, plan, scratch, watch)?.run(same)
+    walk::Walk::new(team, network, images, options, plan, scratch, watch)?.run(same)
 }
 
 fn check(network: &Network, images: &Images, options: &Options) -> Result<()> {

@@ -8,11 +8,12 @@
 
 use super::encode::{Code, Ramp};
 use super::walk::Walk;
+use super::worker::At;
 use super::{Initial, Response};
 use crate::compute::Buffer;
 use crate::error::Result;
 use crate::network::{Activation, Block, Network, Node, Op, Window, is_shortcut};
-use crate::spiking::{SpikingOp, State};
+use crate::spiking::{SpikingNode, SpikingOp, State};
 
 /// Initial potential of a neuron whose remainder is sent, in thresholds. Half a threshold rounds best what is not sent
 /// after; but a neuron that rounded up leaves less than nothing, which no spike can say.
@@ -120,27 +121,14 @@ impl Walk<'_> {
         if (0..self.network.nodes.len()).any(|i| of(self.network, i).is_some()) { COARSER } else { 1.0 }
     }
 
-    /// What the spikes of `node` stand for, in units of the trained network, for a batch.
-    pub(super) fn decoded(&mut self, node: usize, batch: usize) -> Result<Buffer<f32>> {
-        let totals = self.trains(node, batch)?.totals(self.dev)?;
-        let rate = self.rate_per_total(node) as f32;
-        let node = &self.spiking.nodes[node];
-        let values = |image: &[f32]| {
-            let rates: Vec<f32> = image.iter().map(|n| n * rate).collect();
-            node.decode.values(&rates, node.shape.area())
-        };
-        let host = self.dev.view(&totals)?;
-        self.dev.upload(&host.chunks_exact(node.shape.len()).flat_map(values).collect::<Vec<_>>())
-    }
-
-    /// Lets the neurons of layer `index`, just fitted, round down where a remainder layer sends what they leave.
-    pub(super) fn round_down(&mut self, index: usize) {
-        let sent = self.network.nodes.get(index + 1).is_some() && of(self.network, index + 1) == Some(index);
+    /// The neurons of layer `index`, just fitted, made to round down where a remainder layer sends what they leave.
+    pub(super) fn rounding_down(&self, index: usize, mut node: SpikingNode) -> SpikingNode {
+        let sent = index + 1 < self.network.nodes.len() && of(self.network, index + 1) == Some(index);
         let calibrated = self.options.initial == Initial::Calibrated && self.options.response == Response::Measured;
-        if !(sent && calibrated) {
-            return;
-        }
-        if let SpikingOp::Neurons(layer) = &mut self.spiking.nodes[index].op {
+        if sent
+            && calibrated
+            && let SpikingOp::Neurons(layer) = &mut node.op
+        {
             match &mut layer.state {
                 State::Integer { threshold, initial, .. } => {
                     initial.iter_mut().zip(threshold).for_each(|(v, t)| *v = (f64::from(*t) * INITIAL) as i32);
@@ -148,5 +136,21 @@ impl Walk<'_> {
                 State::Real { initial, .. } => initial.fill(INITIAL as f32),
             }
         }
+        node
+    }
+}
+
+impl At<'_> {
+    /// What the spikes of `node` stand for, in units of the trained network.
+    pub(super) fn decoded(&mut self, node: usize) -> Result<Buffer<f32>> {
+        let totals = self.trains(node)?.totals(self.dev)?;
+        let rate = self.walk.rate_per_total(node) as f32;
+        let node = &self.walk.spiking.nodes[node];
+        let values = |image: &[f32]| {
+            let rates: Vec<f32> = image.iter().map(|n| n * rate).collect();
+            node.decode.values(&rates, node.shape.area())
+        };
+        let host = self.dev.view(&totals)?;
+        self.dev.upload(&host.chunks_exact(node.shape.len()).flat_map(values).collect::<Vec<_>>())
     }
 }

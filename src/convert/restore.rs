@@ -2,10 +2,9 @@
 //! activations, spike trains) is worked out again, which gives the same numbers.
 
 use super::LayerRecord;
-use super::walk::{Walk, runner};
+use super::walk::Walk;
 use crate::error::{Error, Result};
 use crate::network::Op;
-use crate::spiking::simulate::Runner;
 use crate::spiking::{SpikingNode, SpikingOp};
 
 /// A fitted layer and its line of the report.
@@ -27,10 +26,10 @@ impl Walk<'_> {
         }
         self.spiking.nodes.push(node);
         self.spiking.check_last()?;
-        self.runners.push(Some(Runner::new(self.dev, &self.spiking, index)?));
+        self.upload(index)?;
         self.keep_signs(index);
         if keep {
-            self.ann[index] = Some(self.trained(index)?);
+            self.train(index)?;
             let mut again = record.clone();
             self.fire(index, &mut again)?;
             let told = |r: &LayerRecord| (r.rate, r.dead, r.saturated);
@@ -41,18 +40,19 @@ impl Walk<'_> {
         Ok(record)
     }
 
-    /// The trained network's activations of layer `index`.
-    fn trained(&mut self, index: usize) -> Result<super::tape::Tape> {
-        let mut tape = self.tapes.tape()?;
-        let sources = self.network.nodes[index].sources();
-        self.each_batch(&format!("resume {}", self.network.nodes[index].name), |walk, batch| {
-            let images = walk.batches[batch].len();
-            let inputs = sources.iter().map(|&s| walk.activations(s, batch)).collect::<Result<Vec<_>>>()?;
-            let inputs: Vec<_> = inputs.iter().collect();
-            let mut z = runner(&walk.forward, index)?.linear(walk.dev, images, &inputs)?;
-            runner(&walk.forward, index)?.activate(walk.dev, &mut z)?;
-            tape.push_values(&walk.dev.view(&z)?)
-        })?;
-        Ok(tape)
+    /// Keeps the trained network's activations of layer `index`.
+    fn train(&mut self, index: usize) -> Result<()> {
+        let stage = format!("resume {}", self.network.nodes[index].name);
+        let tapes = self.each_batch(
+            &stage,
+            |walk, _, _| walk.tapes.tape(),
+            |at, tape| {
+                let mut z = at.pre_activations(index)?;
+                at.activate(index, &mut z)?;
+                tape.push_values(&at.dev.view(&z)?)
+            },
+        )?;
+        self.workers.iter_mut().zip(tapes).for_each(|(worker, tape)| worker.ann[index] = Some(tape));
+        Ok(())
     }
 }

@@ -1,12 +1,15 @@
 //! A dense layer with fewer calibration images than inputs: fitted from the rates and pre-activations themselves, S x n
 //! and S x m, where the Gram matrix, n x n, would be much the larger. METHOD section 2.
 
+use std::sync::{Mutex, PoisonError};
+
 use super::encode;
 use super::layer::{Rows, Solved, Task};
+use super::survey::Pass;
 use super::walk::Walk;
 use crate::error::Result;
 use crate::fit::{self, Problem, Samples};
-use crate::network::Block;
+use crate::network::{Block, Shape};
 
 /// What a pass over the calibration images found.
 pub(super) struct Sampled {
@@ -16,14 +19,18 @@ pub(super) struct Sampled {
     z: Vec<f64>,
 }
 
+/// Whether every neuron of a layer of `shape` reads its sources whole, so that an image is a sample.
+pub(super) fn dense(blocks: &[Block], shape: Shape, source: impl Fn(usize) -> Shape) -> bool {
+    let whole = |b: &Block| {
+        let source = source(b.source);
+        b.groups == 1 && b.window.kernel == [source.h, source.w] && b.window.pad == [0, 0]
+    };
+    shape.area() == 1 && blocks.iter().all(whole)
+}
+
 impl Walk<'_> {
-    /// Whether every neuron reads its sources whole, so that an image is a sample.
-    pub(super) fn dense(&self, task: &Task) -> bool {
-        let whole = |b: &Block| {
-            let source = self.spiking.nodes[b.source].shape;
-            b.groups == 1 && b.window.kernel == [source.h, source.w] && b.window.pad == [0, 0]
-        };
-        task.groups == 1 && task.shape.area() == 1 && task.blocks.iter().all(whole)
+    pub(super) fn is_dense(&self, task: &Task) -> bool {
+        dense(task.blocks, task.shape, |source| self.spiking.nodes[source].shape)
     }
 
     /// Whether the layer is fitted from its samples.
@@ -32,29 +39,36 @@ impl Walk<'_> {
         let all = self.pattern(task).is_all(task.inputs());
         linear
             && all
-            && self.dense(task)
+            && self.is_dense(task)
             && self.plain()
             && self.noise.is_none()
-            && fit::dual_pays(&self.spec(), task.inputs(), self.images.len())
+            && (fit::dual_pays(&self.spec(), task.inputs(), self.images.len())
+                || self.beyond_budget(task) && self.images.len() < task.inputs() && fit::dual_applies(&self.spec()))
     }
 
     /// As `survey`: the samples, and pre-activations per channel to choose thresholds by.
     pub(super) fn survey_samples(&mut self, task: &Task, keep: bool) -> Result<(Sampled, Vec<Vec<f32>>)> {
-        let (n, m) = (task.inputs(), task.shape.c);
-        let mut found = Sampled { x: Vec::with_capacity(self.images.len() * n), z: Vec::new() };
-        let seen = self.pass(task, keep, |walk, images, xs, z| {
-            let parts = xs.iter().map(|x| walk.dev.view(x)).collect::<Result<Vec<_>>>()?;
-            for image in 0..images {
-                for part in &parts {
+        let (n, m, all) = (task.inputs(), task.shape.c, self.images.len());
+        let found = Mutex::new(Sampled { x: vec![0.0; all * n], z: vec![0.0; all * m] });
+        let mut pass = Pass::new(self, task, keep)?;
+        let mut none = self.states(|_, _, _| Ok(()))?;
+        pass.over(self, 0..all, &mut none, |at, xs, z, ()| {
+            let (images, first) = (at.images(), at.first());
+            let parts = xs.iter().map(|x| at.dev.view(x)).collect::<Result<Vec<_>>>()?;
+            let z = at.dev.view(z)?;
+            let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+            for (image, row) in found.x[first * n..].chunks_exact_mut(n).take(images).enumerate() {
+                let values = parts.iter().flat_map(|part| {
                     let width = part.len() / images;
-                    found.x.extend(part[image * width..(image + 1) * width].iter().map(|v| f64::from(*v)));
-                }
+                    &part[image * width..(image + 1) * width]
+                });
+                row.iter_mut().zip(values).for_each(|(x, v)| *x = f64::from(*v));
             }
-            found.z.extend(walk.dev.view(z)?.iter().map(|v| f64::from(*v)));
+            found.z[first * m..].iter_mut().zip(z.iter()).for_each(|(into, v)| *into = f64::from(*v));
             Ok(())
         })?;
-        debug_assert_eq!(found.x.len() / n, found.z.len() / m);
-        Ok((found, seen))
+        let seen = pass.finish(self);
+        Ok((found.into_inner().unwrap_or_else(PoisonError::into_inner), seen))
     }
 
     /// Fits the layer's rows. Columns are in the units of a shifted code, as in `solve`.
@@ -72,7 +86,7 @@ impl Walk<'_> {
         let samples = Samples { n, m, x: &found.x, t: &t, bias: true };
         let cancelled = || self.watch.cancelled();
         let given = (Some(prior.as_slice()), task.ridge);
-        let solution = fit::solve_dual(self.dev, &samples, given, &self.spec(), &cancelled)?;
+        let solution = fit::solve_dual(self.team.first(), &samples, given, &self.spec(), &cancelled)?;
         let sum = |rows: &[f64], width: usize| -> Vec<f64> {
             (0..width).map(|j| rows.iter().skip(j).step_by(width).sum()).collect()
         };

@@ -1,7 +1,7 @@
 //! A layer of the walk with fewer channels than the trained one: its rows, biases and pre-activations.
 
 use super::prune::{Plan, Pruned};
-use crate::compute::{Buffer, Device, gather};
+use crate::compute::{Buffer, Device, Team, gather};
 use crate::error::Result;
 use crate::network::{Block, Shape};
 use crate::spiking::Decode;
@@ -18,7 +18,8 @@ pub(super) struct Picked {
     /// Of the trained layer.
     pub shape: Shape,
     pub kept: Vec<usize>,
-    index: Buffer<u32>,
+    /// One a device of the team: what to pick of an image.
+    index: Vec<Buffer<u32>>,
     /// Per trained channel: the mean activation.
     mean: Vec<f64>,
     pub told: Pruned,
@@ -27,7 +28,7 @@ pub(super) struct Picked {
 impl Trim {
     /// `None` if the layer stays as it is. `shape`: of the trained layer.
     pub fn of(
-        dev: &Device,
+        team: &Team,
         plan: &Plan,
         index: usize,
         shape: Shape,
@@ -62,7 +63,7 @@ impl Trim {
                 Some(Picked {
                     shape,
                     kept: kept.clone(),
-                    index: dev.upload(&index_of)?,
+                    index: team.devices().map(|dev| dev.upload(&index_of)).collect::<Result<_>>()?,
                     mean: plan.mean[&index].clone(),
                     told: plan.told[&index],
                 })
@@ -74,10 +75,11 @@ impl Trim {
 }
 
 impl Picked {
-    /// The kept channels of `z`, `[images][trained shape]`.
-    pub fn pick(&self, dev: &Device, images: usize, z: &Buffer<f32>) -> Result<Buffer<f32>> {
-        let mut out = dev.scratch(images * self.index.len())?;
-        gather::into(dev, &self.index, images, self.shape.len(), z, 0, self.index.len(), &mut out)?;
+    /// The kept channels of `z`, `[images][trained shape]`, on device `number` of the team.
+    pub fn pick(&self, (number, dev): (usize, &Device), images: usize, z: &Buffer<f32>) -> Result<Buffer<f32>> {
+        let index = &self.index[number];
+        let mut out = dev.scratch(images * index.len())?;
+        gather::into(dev, index, images, self.shape.len(), z, 0, index.len(), &mut out)?;
         Ok(out)
     }
 

@@ -1,25 +1,23 @@
-//! Node after node, batch after batch: what each layer's fit reads, and where it comes from.
+//! Node after node: what both networks are so far, and which device has which images.
 
-use std::ops::Range;
 use std::path::Path;
 
 use super::prune::Plan;
 use super::restore::Finished;
 use super::ridge::FOLDS;
-use super::tape::{Tape, Tapes};
-use super::{
-    Conversion, Images, LayerRecord, NoiseUse, Options, Response, Watch, go_on, input, remainder, settle, views,
-};
+use super::tape::Tapes;
+use super::worker::{Worker, batch_size, pieces};
+use super::{Conversion, Images, LayerRecord, NoiseUse, Options, Response, Watch, input, settle, views};
 use crate::chip::{FitRules, PairNoise, fit_rules};
-use crate::compute::{Buffer, Device};
+use crate::compute::{Device, Team};
 use crate::error::{Error, Result};
 use crate::forward::NodeRunner;
 use crate::network::{Network, Op, last_uses};
-use crate::spiking::simulate::{self, Output, Runner, Trains};
+use crate::spiking::simulate::{self, Runner};
 use crate::spiking::{Decode, Schedule, SpikingNetwork, SpikingNode, SpikingOp};
 
 pub(super) struct Walk<'a> {
-    pub dev: &'a Device,
+    pub team: Team,
     pub network: &'a Network,
     pub images: &'a Images,
     pub options: &'a Options,
@@ -35,21 +33,16 @@ pub(super) struct Walk<'a> {
     pub thinned: bool,
     pub watch: &'a dyn Watch,
     pub spiking: SpikingNetwork,
-    pub batches: Vec<Range<usize>>,
-    /// One per node that has been reached; the input has none.
-    pub forward: Vec<Option<NodeRunner>>,
-    pub runners: Vec<Option<Runner>>,
     /// Steps that each node waits before it may fire.
     pub windows: Vec<u32>,
     pub tapes: Tapes,
-    /// Trained activations and spike trains of neurons that are still to be read.
-    pub ann: Vec<Option<Tape>>,
-    pub spikes: Vec<Option<Tape>>,
+    /// One a device, in the team's order.
+    pub workers: Vec<Worker>,
 }
 
 impl<'a> Walk<'a> {
     pub fn new(
-        dev: &'a Device,
+        team: Team,
         network: &'a Network,
         images: &'a Images,
         options: &'a Options,
@@ -61,7 +54,8 @@ impl<'a> Walk<'a> {
             return Err(Error::input("schedule", "layered needs the integrate-and-fire neuron with soft reset (if)"));
         }
         let rules = fit_rules(&options.chip)?;
-        let batches = batches(dev, network, images.len(), options)?;
+        let workers = workers(&team, network, images.len(), options)?;
+        let batches: Vec<_> = workers.iter().flat_map(|w| w.batches.iter().cloned()).collect();
         let largest = input::largest_input(network, images, &options.chip, &batches)?;
         let (input, gain) = input::input_code(network, images, &options.chip, largest);
         let peak = input.max_abs();
@@ -87,7 +81,7 @@ impl<'a> Walk<'a> {
             zero_costs: options.chip.weights.zero_costs,
         };
         Ok(Self {
-            dev,
+            team,
             network,
             images,
             options,
@@ -98,26 +92,25 @@ impl<'a> Walk<'a> {
             thinned: false,
             watch,
             spiking,
-            batches,
-            forward: vec![None],
-            runners: vec![None],
             windows: settle::windows(network, &options.settle, options.steps),
             tapes: Tapes::new(scratch),
-            ann: vec![None],
-            spikes: vec![None],
+            workers,
         })
     }
 
     /// `done` layers are taken as they are, the others fitted.
     pub fn run(mut self, done: Vec<Finished>) -> Result<Conversion> {
+        self.plan_room(done.len())?;
         let mut done = done.into_iter();
         let last = self.last_reads();
         let mut layers: Vec<LayerRecord> = Vec::new();
         for index in 1..self.network.nodes.len() {
             let node = &self.network.nodes[index];
-            self.forward.push(Some(NodeRunner::new(self.dev, self.network, index)?));
-            self.ann.push(None);
-            self.spikes.push(None);
+            for (dev, worker) in self.team.devices().zip(&mut self.workers) {
+                worker.forward.push(Some(NodeRunner::new(dev, self.network, index)?));
+                worker.ann.push(None);
+                worker.spikes.push(None);
+            }
             if let Op::Neurons { .. } = node.op {
                 let keep = last[index] > index && last[index] != usize::MAX;
                 let named = |e: Error| match e.subject.is_empty() {
@@ -134,13 +127,12 @@ impl<'a> Walk<'a> {
                 self.thinned |= layers.last().is_some_and(|l| l.sparse.is_some());
             } else {
                 let view = views::view(&self.spiking, node)?;
-                self.spiking.nodes.push(view);
-                self.runners.push(Some(Runner::new(self.dev, &self.spiking, index)?));
+                self.push(view)?;
             }
-            for (i, &read) in last.iter().enumerate() {
-                if read <= index && i < self.ann.len() {
-                    self.ann[i] = None;
-                    self.spikes[i] = None;
+            for worker in &mut self.workers {
+                let tapes = worker.ann.iter_mut().zip(&mut worker.spikes);
+                for ((ann, spikes), _) in tapes.zip(&last).filter(|(_, read)| **read <= index) {
+                    (*ann, *spikes) = (None, None);
                 }
             }
         }
@@ -165,41 +157,19 @@ impl<'a> Walk<'a> {
         last
     }
 
-    /// Runs `work` on every batch, with progress; stops at an interrupt.
-    pub fn each_batch(&mut self, stage: &str, mut work: impl FnMut(&mut Self, usize) -> Result<()>) -> Result<()> {
-        self.watch.stage(stage, self.batches.len() as u64);
-        for batch in 0..self.batches.len() {
-            go_on(self.watch)?;
-            work(self, batch)?;
-            self.watch.tick();
+    /// Appends a node to the spiking network.
+    pub fn push(&mut self, node: SpikingNode) -> Result<()> {
+        self.spiking.nodes.push(node);
+        self.upload(self.spiking.nodes.len() - 1)
+    }
+
+    /// Gives all devices spiking node `index` as it is now.
+    pub fn upload(&mut self, index: usize) -> Result<()> {
+        for (dev, worker) in self.team.devices().zip(&mut self.workers) {
+            worker.runners.resize_with(self.spiking.nodes.len(), || None);
+            worker.runners[index] = Some(Runner::new(dev, &self.spiking, index)?);
         }
         Ok(())
-    }
-
-    fn raw(&self, batch: usize) -> Result<Vec<f32>> {
-        self.images.data.batch(self.batches[batch].clone())
-    }
-
-    /// The trained network's values of `node` for a batch.
-    pub fn activations(&mut self, node: usize, batch: usize) -> Result<Buffer<f32>> {
-        if node == 0 {
-            return self.dev.upload(&self.images.preprocess(&self.raw(batch)?));
-        }
-        if remainder::of(self.network, node).is_some() {
-            // its tape holds what the spikes leave, which the trained network has none of
-            return self.dev.zeros(self.batches[batch].len() * self.network.nodes[node].shape.len());
-        }
-        if let Some(tape) = &mut self.ann[node] {
-            return tape.values(self.dev, batch);
-        }
-        let inputs = self.network.nodes[node]
-            .sources()
-            .into_iter()
-            .map(|s| self.activations(s, batch))
-            .collect::<Result<Vec<_>>>()?;
-        let inputs: Vec<&Buffer<f32>> = inputs.iter().collect();
-        let images = self.batches[batch].len();
-        runner(&self.forward, node)?.linear(self.dev, images, &inputs)
     }
 
     /// Rates of a node are its totals times this. Analytic responses are totals over T all through.
@@ -209,62 +179,16 @@ impl<'a> Walk<'a> {
             Response::Analytic => 1.0 / f64::from(self.spiking.steps),
         }
     }
-
-    /// The spike trains of `node` for a batch.
-    pub fn trains(&mut self, node: usize, batch: usize) -> Result<Trains> {
-        let images = self.batches[batch].len();
-        if node == 0 {
-            let raw = self.raw(batch)?;
-            return match self.options.response {
-                Response::Measured => simulate::encode(self.dev, &self.spiking, &raw, images),
-                Response::Analytic => simulate::encode_total(self.dev, &self.spiking, &raw, images),
-            };
-        }
-        if let Some(tape) = &mut self.spikes[node] {
-            return tape.trains(self.dev, batch, images, self.spiking.nodes[node].shape);
-        }
-        let sources = runner(&self.runners, node)?.sources().to_vec();
-        let inputs = sources.into_iter().map(|s| self.trains(s, batch)).collect::<Result<Vec<_>>>()?;
-        let inputs: Vec<&Trains> = inputs.iter().collect();
-        match runner(&self.runners, node)?.run(self.dev, images, &inputs)? {
-            Output::Trains(trains) => Ok(trains),
-            Output::Values(_) => Err(Error::work(&self.network.nodes[node].name, "a readout has no spikes to read")),
-        }
-    }
 }
 
-pub(super) fn runner<T>(runners: &[Option<T>], node: usize) -> Result<&T> {
-    runners.get(node).and_then(Option::as_ref).ok_or_else(|| Error::work("walk", format!("node {node} is not ready")))
-}
-
-/// Cuts the images so that the largest layer's trains, sources and result, fit the budget and one device binding.
-fn batches(dev: &Device, network: &Network, images: usize, options: &Options) -> Result<Vec<Range<usize>>> {
-    let steps = if options.schedule == Schedule::Layered { 1 } else { u64::from(options.steps) };
-    let mut size = images as u64;
-    for node in &network.nodes[1..] {
-        let neurons = match node.op {
-            Op::Neurons { activation, .. } => {
-                node.shape.len() as u64 * views::population(activation, options.population)
-            }
-            _ => node.shape.len() as u64,
-        };
-        let sources: u64 = node.sources().iter().map(|&s| network.nodes[s].shape.len() as u64).sum();
-        let largest = neurons.max(sources) * steps * 4;
-        if largest > dev.max_buffer_bytes() {
-            return Err(Error::input(
-                format!("layer {}", node.name),
-                format!(
-                    "one image's spike trains take {largest} bytes, more than one buffer of this device holds ({}); \
-                     use fewer --steps or --device cpu",
-                    dev.max_buffer_bytes()
-                ),
-            ));
-        }
-        size = size.min(options.batch_bytes / ((neurons + sources) * steps * 4)).min(dev.max_buffer_bytes() / largest);
-    }
-    let size = size.max(1) as usize;
-    // a batch is of one fold: folds are the same on all devices
-    let folds = (0..FOLDS).map(|f| images * f / FOLDS..images * (f + 1) / FOLDS);
-    let cut = |fold: Range<usize>| fold.clone().step_by(size).map(move |from| from..(from + size).min(fold.end));
-    Ok(folds.flat_map(cut).collect())
+/// Cuts the images into each device's batches.
+fn workers(team: &Team, network: &Network, images: usize, options: &Options) -> Result<Vec<Worker>> {
+    // a batch is of one fold: folds are the same on all devices, and every device has its share of each
+    let folds: Vec<_> = (0..FOLDS).map(|f| team.split(images * f / FOLDS..images * (f + 1) / FOLDS)).collect();
+    let worker = |(number, dev): (usize, &Device)| {
+        let size = batch_size(dev, network, options)?;
+        let batches = folds.iter().flat_map(|parts| pieces(parts[number].clone(), size)).collect();
+        Ok(Worker::new(number, batches))
+    };
+    team.devices().enumerate().map(worker).collect()
 }

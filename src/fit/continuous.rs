@@ -11,8 +11,8 @@ use super::polish::Row;
 use super::solve::Method;
 use super::stepper::{self, Stepper};
 use super::system::System;
-use crate::compute::Device;
 use crate::compute::solver::dense;
+use crate::compute::{Device, Stop, Team};
 use crate::error::{Error, Result};
 
 /// Iterations between looks at the certificate.
@@ -34,13 +34,22 @@ pub(super) struct Boxed {
     pub certified: bool,
 }
 
+/// What all rows of a system share.
+struct Scaled {
+    /// n x n, unit diagonal.
+    h: Vec<f64>,
+    /// n x n: H^-1.
+    inverse: Vec<f64>,
+    least_eigenvalue: f64,
+}
+
 /// The box problem of the rows that are still open, scaled.
-pub(super) struct Batch {
+pub(super) struct Batch<'a> {
     pub n: usize,
     /// The system's rows that this batch holds.
     pub rows: Vec<usize>,
     /// n x n, unit diagonal.
-    pub h: Vec<f64>,
+    pub h: &'a [f64],
     /// rows x n each.
     pub b: Vec<f64>,
     pub lower: Vec<f64>,
@@ -50,17 +59,34 @@ pub(super) struct Batch {
     /// Objective that no weights can undercut, and the value of 1/2 w H w - b w there: both per row.
     rest: Vec<f64>,
     least: Vec<f64>,
-    /// n x n: H^-1.
-    inverse: Vec<f64>,
-    least_eigenvalue: f64,
+    shared: &'a Scaled,
 }
+
+/// A row that left its batch.
+struct Done {
+    row: usize,
+    /// n.
+    w: Vec<f64>,
+    gap: f64,
+}
+
+/// What came of some rows.
+struct Part {
+    done: Vec<Done>,
+    iterations: usize,
+    certified: bool,
+}
+
+/// Multiplications of one product with H below which the rows stay on one device.
+const SPLIT_FROM: usize = 1 << 19;
 
 /// Solves every row to a relative gap of `tolerance`, or as near as `most` iterations come. Rows that are done leave the
 /// batch, so that slow ones do not hold the others up.
 ///
-/// `lower` and `upper`: m x n over live inputs. First-order iterations run on `dev`.
+/// `lower` and `upper`: m x n over live inputs. First-order iterations run on the devices of `team`, each of which has its
+/// share of the rows.
 pub(super) fn solve(
-    dev: &Device,
+    team: &Team,
     system: &System,
     (lower, upper): (&[f64], &[f64]),
     method: Method,
@@ -74,8 +100,51 @@ pub(super) fn solve(
     if rows.is_empty() {
         return Ok(found);
     }
-    let mut batch = Batch::new(system, rows, lower, upper)?;
+    let shared = Scaled::new(system)?;
+    let goal = Goal { method, tolerance, most, cancelled };
+    let some = |dev: &Device, rows: Vec<usize>, stop: &Stop| {
+        solve_rows(dev, system, Batch::new(system, &shared, rows, lower, upper), (lower, upper), &goal, stop)
+    };
+    let parts = match rows.len() * n * n < SPLIT_FROM {
+        true => vec![some(team.first(), rows, &Stop::default())?],
+        false => team.each(team.split(0..rows.len()).into_iter().map(|at| rows[at].to_vec()), some)?,
+    };
     let mut gap = vec![0.0; m];
+    for part in parts {
+        found.iterations = found.iterations.max(part.iterations);
+        found.certified &= part.certified;
+        for Done { row, w, gap: own } in part.done {
+            found.w[row * n..(row + 1) * n].copy_from_slice(&w);
+            gap[row] = own;
+        }
+    }
+    let objectives = system.objectives(&found.w);
+    for o in (0..m).filter(touched) {
+        found.bound[o] = (objectives[o] - gap[o]).max(system.rest[o]);
+    }
+    Ok(found)
+}
+
+/// How well the rows are to be solved.
+struct Goal<'a> {
+    method: Method,
+    tolerance: f64,
+    /// Iterations.
+    most: usize,
+    cancelled: &'a (dyn Fn() -> bool + Sync),
+}
+
+/// Solves the rows of `batch` on `dev`.
+fn solve_rows(
+    dev: &Device,
+    system: &System,
+    mut batch: Batch<'_>,
+    (lower, upper): (&[f64], &[f64]),
+    &Goal { method, tolerance, most, cancelled }: &Goal<'_>,
+    stop: &Stop,
+) -> Result<Part> {
+    let n = batch.n;
+    let mut found = Part { done: Vec::with_capacity(batch.rows.len()), iterations: 0, certified: true };
     let mut w = batch.clipped();
     let mut state = batch.certify(&w);
     let mut first_order: Option<Box<dyn Stepper>> = None;
@@ -95,20 +164,21 @@ pub(super) fn solve(
         }
         let open: Vec<usize> = (0..batch.rows.len()).filter(|&r| !last && !state[r].within(tolerance)).collect();
         if open.len() < batch.rows.len() {
-            for (r, &o) in batch.rows.iter().enumerate() {
-                gap[o] = state[r].gap;
+            // rows that stay are told again later
+            for (r, &row) in batch.rows.iter().enumerate().filter(|(r, _)| open.binary_search(r).is_err()) {
                 found.certified &= !last || state[r].within(tolerance);
-                for k in 0..n {
-                    let (from, to) = (r * n + k, o * n + k);
-                    // scaling back must not take a weight off its bound
-                    found.w[to] = if w[from] == batch.lower[from] {
+                // scaling back must not take a weight off its bound
+                let weight = |k: usize| {
+                    let (from, to) = (r * n + k, row * n + k);
+                    if w[from] == batch.lower[from] {
                         lower[to]
                     } else if w[from] == batch.upper[from] {
                         upper[to]
                     } else {
                         (w[from] / system.unit[k]).max(lower[to]).min(upper[to])
-                    };
-                }
+                    }
+                };
+                found.done.push(Done { row, w: (0..n).map(weight).collect(), gap: state[r].gap });
             }
             batch.keep(&open);
             keep(&mut w, &open, n);
@@ -117,7 +187,7 @@ pub(super) fn solve(
                 stepper.keep(&batch, &open)?;
             }
         }
-        if open.is_empty() {
+        if open.is_empty() || stop.asked() {
             break;
         }
         let steps = CHECK.min(most - found.iterations);
@@ -134,10 +204,6 @@ pub(super) fn solve(
             }
         }
     }
-    let objectives = system.objectives(&found.w);
-    for o in (0..m).filter(touched) {
-        found.bound[o] = (objectives[o] - gap[o]).max(system.rest[o]);
-    }
     Ok(found)
 }
 
@@ -149,8 +215,19 @@ pub(super) fn keep(all: &mut Vec<f64>, open: &[usize], n: usize) {
     all.truncate(open.len() * n);
 }
 
-impl Batch {
-    fn new(system: &System, rows: Vec<usize>, lower: &[f64], upper: &[f64]) -> Result<Self> {
+impl Scaled {
+    fn new(system: &System) -> Result<Self> {
+        let (n, unit) = (system.n, &system.unit);
+        let h = (0..n * n).map(|at| system.h[at] / (unit[at / n] * unit[at % n])).collect();
+        let inverse = system.inverse()?;
+        let trace: f64 = (0..n).map(|k| inverse[k * n + k]).sum();
+        // rounding in the trace must not make the bound too good
+        Ok(Self { h, least_eigenvalue: 0.99 / trace, inverse })
+    }
+}
+
+impl<'a> Batch<'a> {
+    fn new(system: &System, shared: &'a Scaled, rows: Vec<usize>, lower: &[f64], upper: &[f64]) -> Self {
         let (n, unit) = (system.n, &system.unit);
         let scaled = |all: &[f64], power: i32| -> Vec<f64> {
             rows.iter()
@@ -158,27 +235,22 @@ impl Batch {
                 .map(|(o, k)| all[o * n + k] * unit[k].powi(power))
                 .collect()
         };
-        let h = (0..n * n).map(|at| system.h[at] / (unit[at / n] * unit[at % n])).collect();
         let least = rows
             .iter()
             .map(|&o| -0.5 * dense::dot(&system.free[o * n..(o + 1) * n], &system.b[o * n..(o + 1) * n]))
             .collect();
-        let inverse = system.inverse()?;
-        let trace: f64 = (0..n).map(|k| inverse[k * n + k]).sum();
-        Ok(Self {
+        Self {
             n,
-            h,
+            h: &shared.h,
             b: scaled(&system.b, -1),
             lower: scaled(lower, 1),
             upper: scaled(upper, 1),
             free: scaled(&system.free, 1),
             rest: rows.iter().map(|&o| system.rest[o]).collect(),
             least,
-            // rounding in the trace must not make the bound too good
-            least_eigenvalue: 0.99 / trace,
-            inverse,
+            shared,
             rows,
-        })
+        }
     }
 
     fn keep(&mut self, open: &[usize]) {
@@ -202,13 +274,13 @@ impl Batch {
     fn row(&self, r: usize) -> Row<'_> {
         let at = r * self.n..(r + 1) * self.n;
         Row {
-            h: &self.h,
+            h: self.h,
             b: &self.b[at.clone()],
             lower: &self.lower[at.clone()],
             upper: &self.upper[at],
             free: &self.free[r * self.n..(r + 1) * self.n],
-            inverse: &self.inverse,
-            least_eigenvalue: self.least_eigenvalue,
+            inverse: &self.shared.inverse,
+            least_eigenvalue: self.shared.least_eigenvalue,
         }
     }
 
@@ -216,7 +288,7 @@ impl Batch {
     fn certify(&self, w: &[f64]) -> Vec<Certificate> {
         let (n, count) = (self.n, self.rows.len());
         let mut g = vec![0.0; w.len()];
-        dense::product(&mut g, false, w, &self.h, (count, n, n), self.par());
+        dense::product(&mut g, false, w, self.h, (count, n, n), self.par());
         g.iter_mut().zip(&self.b).for_each(|(g, b)| *g -= b);
         (0..count).map(|r| self.certificate(r, &w[r * n..(r + 1) * n], &g[r * n..(r + 1) * n])).collect()
     }

@@ -57,6 +57,10 @@ impl Rough {
         let name = &dev.info().name;
         let megabytes = (n * (n + 1) / 2 * size_of::<f32>()) >> 20;
         let factored = || {
+            let (need, room) = ((n * (n + 1) / 2 * size_of::<f32>()) as u64, dev.room());
+            if need > room {
+                return Err(Error::work("budget", format!("{} MiB are left of it", room >> 20)));
+            }
             let mut lower = Lower::upload(dev, n, |i, row| {
                 let scaled = row.iter_mut().zip(&h[i * n..]).zip(unit);
                 scaled.for_each(|((v, h), u)| *v = (h / (u * unit[i])) as f32);

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use super::problem::Problem;
 use super::solve::{Method, Solution, Spec, solve_with};
 use crate::chip::{Grid, ScaleOwner};
-use crate::compute::Device;
+use crate::compute::Team;
 use crate::compute::solver::dense;
 use crate::error::{Error, Result};
 
@@ -50,7 +50,7 @@ impl Noise {
 /// # Errors
 /// As `solve_with`; `Input`: no grid of integers.
 pub fn solve_noisy(
-    dev: &Device,
+    on: impl Into<Team>,
     problem: &Problem,
     spec: &Spec,
     noise: &Noise,
@@ -58,7 +58,8 @@ pub fn solve_noisy(
 ) -> Result<Solution> {
     let grid = spec.grid.as_ref().filter(|g| g.regular().is_some() && !g.is_unsigned());
     let grid = grid.ok_or_else(|| Error::input("noise", "needs a signed grid of integers"))?;
-    let first = solve_with(dev, problem, spec, cancelled)?;
+    let team = &on.into();
+    let first = solve_with(team, problem, spec, cancelled)?;
     let metric = Metric::of(problem);
     let scales: &[f64] = if spec.scale.is_some() { &SCALES[..1] } else { &SCALES };
     // per scale: codes, objective and expected error of each row
@@ -70,7 +71,7 @@ pub fn solve_noisy(
             // the codes are looked for again: a quick start will do
             false => {
                 let method = if spec.method == Method::Auto { Method::Descent } else { spec.method };
-                solve_with(dev, problem, &Spec { scale: Some(scale.clone()), method, ..spec.clone() }, cancelled)?
+                solve_with(team, problem, &Spec { scale: Some(scale.clone()), method, ..spec.clone() }, cancelled)?
             }
         };
         let rows = (0..problem.m).into_par_iter().map(|o| metric.descend(&begun, o, spec, grid, noise)).collect();

@@ -12,7 +12,7 @@ mod values;
 use rayon::prelude::*;
 
 use super::quantize::{Quantized, Task};
-use super::rounding::{Lane, Rounding};
+use super::rounding::{Lane, Rounding, Rows};
 use super::solve::{Method, Spec};
 use crate::chip::ScaleOwner;
 use crate::compute::solver::{Steps, dense};
@@ -188,7 +188,7 @@ impl Search<'_> {
         let mut going = vec![true; m];
         for _ in 0..ROUNDS {
             self.relevel(&p);
-            self.rounding.descend(&mut p.stored, &mut hq, &going)?;
+            self.rounding.descend(Rows::all(&mut p.stored, &mut hq, &going))?;
             let rows = p.levels.par_chunks_mut(count).zip(p.stored.levels.par_chunks_mut(n)).zip(hq.par_chunks_mut(n));
             rows.enumerate().filter(|(o, _)| going[*o]).for_each(|(o, ((levels, q), hq))| {
                 let at = o * n..(o + 1) * n;

@@ -11,7 +11,7 @@ use crate::chip::{Grid, ScaleOwner};
 use crate::compute::solver::{Steps, dense};
 use crate::error::Result;
 
-use super::rounding::{Lane, Rounding};
+use super::rounding::{Lane, Rounding, Rows};
 
 /// Most sweeps of one descent; a fixed point comes long before.
 pub(super) const SWEEPS: usize = 100;
@@ -248,8 +248,8 @@ impl Task<'_> {
         dense::product(&mut hq, false, &q.levels, &s.h, (m, n, n), dense::par(m * n * n));
         let mut going = open.to_vec();
         for _ in 0..ROUNDS {
-            rounding.descend(&mut q, &mut hq, &going)?;
-            let paired = if pairs { rounding.pair(&mut q, &mut hq, &going)? } else { vec![false; m] };
+            rounding.descend(Rows::all(&mut q, &mut hq, &going))?;
+            let paired = if pairs { rounding.pair(Rows::all(&mut q, &mut hq, &going))? } else { vec![false; m] };
             self.rescale(&mut q, &hq, &mut going);
             going.iter_mut().zip(&paired).for_each(|(going, paired)| *going |= paired);
             if self.owner == ScaleOwner::Layer && going.contains(&true) {

@@ -10,7 +10,7 @@ use super::bounds::Bounds;
 use super::problem::Problem;
 use super::solve::{Method, Solution, Spec, Status, gaps, solve_with};
 use super::system::System;
-use crate::compute::Device;
+use crate::compute::Team;
 use crate::error::{Error, Result};
 use choose::Choice;
 
@@ -59,16 +59,16 @@ pub(super) fn check(problem: &Problem, spec: &Spec) -> Result<()> {
 /// # Errors
 /// As `solve_with`; `Input` also for an input whose bounds allow neither sign.
 pub(super) fn solve(
-    dev: &Device,
+    team: &Team,
     problem: &Problem,
     spec: &Spec,
     cancelled: &(dyn Fn() -> bool + Sync),
 ) -> Result<Solution> {
-    let signed = Signed { dev, problem, spec, cancelled };
+    let signed = Signed { team, problem, spec, cancelled };
     let signs = signed.choose()?;
     let mut found = signed.under(&signs)?;
     // The bound is what no signs can undercut, so the gap is what the signs cost too.
-    found.objective.bound = solve_with(dev, problem, &signed.relaxed(), cancelled)?.objective.bound;
+    found.objective.bound = solve_with(team, problem, &signed.relaxed(), cancelled)?.objective.bound;
     (found.gap, found.worst_gap) = gaps(&found.objective, &System::new(problem)?.targets());
     found.status = if found.worst_gap <= spec.tolerance { Status::Optimal } else { Status::Heuristic };
     for all in [&mut found.w, &mut found.free] {
@@ -80,7 +80,7 @@ pub(super) fn solve(
 
 /// A problem whose inputs own the signs.
 struct Signed<'a> {
-    dev: &'a Device,
+    team: &'a Team,
     problem: &'a Problem,
     spec: &'a Spec,
     cancelled: &'a (dyn Fn() -> bool + Sync),
@@ -95,7 +95,7 @@ impl Signed<'_> {
             for ridge in ridges {
                 let stiff = stiffened(self.problem, *ridge);
                 let system = System::new(&stiff)?;
-                let choice = Choice::new(self.dev, &stiff, self.spec, &system, self.cancelled)?;
+                let choice = Choice::new(self.team, &stiff, self.spec, &system, self.cancelled)?;
                 let signs = choice.best(last)?;
                 last = Some(signs.clone());
                 found.retain(|other| *other != signs);
@@ -113,7 +113,7 @@ impl Signed<'_> {
         let stored = self.spec.grid.is_some() || self.spec.palette.is_some();
         if stored && self.spec.method != Method::Rtn {
             let system = System::new(self.problem)?;
-            let choice = Choice::new(self.dev, self.problem, self.spec, &system, self.cancelled)?;
+            let choice = Choice::new(self.team, self.problem, self.spec, &system, self.cancelled)?;
             choice.improve(&mut signs, |signs| self.cost(signs))?;
         }
         Ok(signs)
@@ -128,7 +128,7 @@ impl Signed<'_> {
     fn under(&self, signs: &[f64]) -> Result<Solution> {
         let (lower, upper) = turned(self.spec, self.problem, signs);
         let spec = Spec { signs: Signs::Free, sign_groups: None, lower, upper, ..self.spec.clone() };
-        solve_with(self.dev, &flipped(self.problem, signs), &spec, self.cancelled)
+        solve_with(self.team, &flipped(self.problem, signs), &spec, self.cancelled)
     }
 
     /// Continuous weights with signs of their own.

@@ -15,8 +15,8 @@ use super::spread::Rest;
 use super::system::System;
 use super::types;
 use crate::chip::{Grid, ScaleOwner};
-use crate::compute::Device;
 use crate::compute::solver::kbest;
+use crate::compute::{Device, Team};
 use crate::error::{Error, Result};
 
 /// How to solve.
@@ -248,26 +248,28 @@ pub struct Solution {
 ///
 /// # Errors
 /// As `solve_with`.
-pub fn solve(dev: &Device, problem: &Problem, spec: &Spec) -> Result<Solution> {
-    solve_with(dev, problem, spec, &|| false)
+pub fn solve(on: impl Into<Team>, problem: &Problem, spec: &Spec) -> Result<Solution> {
+    solve_with(on, problem, spec, &|| false)
 }
 
-/// Solves a layer problem; `cancelled` is asked now and then, from any thread.
+/// Solves a layer problem on a device, or on a team of which each has its share of the rows; `cancelled` is asked now and
+/// then, from any thread.
 ///
 /// # Errors
 /// `Input`: bounds or a mask that do not fit the problem, bounds that cross, a bad grid, a method that does not suit, a box that holds no
 /// level, an h that is no Gram matrix. `Work`: a malformed problem. `Interrupted`: cancelled.
 pub fn solve_with(
-    dev: &Device,
+    on: impl Into<Team>,
     problem: &Problem,
     spec: &Spec,
     cancelled: &(dyn Fn() -> bool + Sync),
 ) -> Result<Solution> {
+    let team = &on.into();
     check(problem, spec)?;
     if spec.signs == Signs::Input {
-        return signs::solve(dev, problem, spec, cancelled);
+        return signs::solve(team, problem, spec, cancelled);
     }
-    let system = System::on(dev, problem)?;
+    let system = System::on(team, problem)?;
     let (n, m) = (problem.n, problem.m);
     let boxed = spec.is_boxed();
     let lower = |o: usize, i: usize| spec.lower_at(o, i, n);
@@ -286,10 +288,11 @@ pub fn solve_with(
         None => (system.free.clone(), system.rest.clone()),
         Some(within) => {
             let limits = (spec.tolerance, spec.max_iterations);
-            let mut found = continuous::solve(dev, &system, within, spec.method, limits, cancelled)?;
-            if dev.is_gpu() && !found.certified {
-                note = Some(format!("{} missed the certificate; solved again on the CPU", dev.info().name));
-                found = continuous::solve(&Device::cpu(), &system, within, spec.method, limits, cancelled)?;
+            let mut found = continuous::solve(team, &system, within, spec.method, limits, cancelled)?;
+            if team.devices().any(Device::is_gpu) && !found.certified {
+                note = Some(format!("{team} missed the certificate; solved again on the CPU"));
+                found =
+                    continuous::solve(&Team::from(&Device::cpu()), &system, within, spec.method, limits, cancelled)?;
             }
             iterations = found.iterations;
             (found.w, found.bound)
@@ -320,7 +323,7 @@ pub fn solve_with(
     let (w, codes, scale, rtn, stored) = match (&spec.grid, spec.palette) {
         (None, Some(count)) => {
             let nearest = palette::nearest(&task, count);
-            let mut rounding = rounding::on(dev, task, cancelled)?;
+            let mut rounding = rounding::on(team, task, cancelled)?;
             let found = palette::solve(&task, count, spec.method, rounding.as_mut())?;
             let stored = held(&found.stored)?;
             let (w, codes, own) = rest.store_palettes(&found);
@@ -347,7 +350,7 @@ pub fn solve_with(
         }
         (Some(grid), _) => {
             let nearest = task.nearest();
-            let rounding = rounding::on(dev, task, cancelled)?;
+            let rounding = rounding::on(team, task, cancelled)?;
             let plan = plan(spec.method, spec.paths, grid, system.n);
             let nodes = nodes(spec, grid, system.n);
             let found = match spec.method {

@@ -10,15 +10,18 @@ use crate::error::Result;
 /// A first-order method over the rows of a batch.
 pub(super) trait Stepper {
     /// `count` iterations (at least one); the point inside the box (rows x n) that they lead to.
-    fn run(&mut self, batch: &Batch, count: usize) -> Result<Vec<f64>>;
+    fn run(&mut self, batch: &Batch<'_>, count: usize) -> Result<Vec<f64>>;
     /// Goes on with the rows `open` (rising) alone, which `batch` holds already.
-    fn keep(&mut self, batch: &Batch, open: &[usize]) -> Result<()>;
+    fn keep(&mut self, batch: &Batch<'_>, open: &[usize]) -> Result<()>;
 }
 
-/// The method's stepper, starting at `w` (rows x n, inside the box): on `dev` in f32 if that is a GPU, else in f64.
-pub(super) fn start(dev: &Device, batch: &Batch, method: Method, w: &[f64]) -> Result<Box<dyn Stepper>> {
+/// The method's stepper, starting at `w` (rows x n, inside the box): on `dev` in f32 if that is a GPU with room for it, else
+/// in f64.
+pub(super) fn start(dev: &Device, batch: &Batch<'_>, method: Method, w: &[f64]) -> Result<Box<dyn Stepper>> {
     let gradient = method == Method::Gradient;
-    Ok(match (gradient, dev.is_gpu()) {
+    // the matrix; targets, box and state of ADMM
+    let bytes = (batch.n * (batch.n + 8 * batch.rows.len()) * size_of::<f32>()) as u64;
+    Ok(match (gradient, dev.is_gpu() && bytes <= dev.room()) {
         (true, false) => Box::new(Gradient { state: box_gradient::start(batch.n, w.to_vec()), step: step(batch) }),
         (true, true) => Box::new(DeviceGradient::new(dev, batch, w)?),
         (false, false) => {
@@ -30,8 +33,8 @@ pub(super) fn start(dev: &Device, batch: &Batch, method: Method, w: &[f64]) -> R
     })
 }
 
-fn step(batch: &Batch) -> f64 {
-    1.0 / box_gradient::largest_eigenvalue(&batch.h, batch.n)
+fn step(batch: &Batch<'_>) -> f64 {
+    1.0 / box_gradient::largest_eigenvalue(batch.h, batch.n)
 }
 
 /// ADMM's first penalty, for H with a unit diagonal; balanced later.
@@ -43,14 +46,14 @@ struct Gradient {
 }
 
 impl Stepper for Gradient {
-    fn run(&mut self, batch: &Batch, count: usize) -> Result<Vec<f64>> {
+    fn run(&mut self, batch: &Batch<'_>, count: usize) -> Result<Vec<f64>> {
         let Batch { n, h, b, lower, upper, .. } = batch;
         let data = box_gradient::Data { n: *n, b, lower, upper, h, step: self.step };
         box_gradient::twin(data, &mut self.state, count, batch.par());
         Ok(self.state.w.clone())
     }
 
-    fn keep(&mut self, batch: &Batch, open: &[usize]) -> Result<()> {
+    fn keep(&mut self, batch: &Batch<'_>, open: &[usize]) -> Result<()> {
         keep(&mut self.state.w, open, batch.n);
         keep(&mut self.state.y, open, batch.n);
         keep(&mut self.state.t, open, 1);
@@ -66,7 +69,7 @@ struct Admm {
 }
 
 impl Stepper for Admm {
-    fn run(&mut self, batch: &Batch, count: usize) -> Result<Vec<f64>> {
+    fn run(&mut self, batch: &Batch<'_>, count: usize) -> Result<Vec<f64>> {
         let Admm { state, k, rho, .. } = self;
         admm::twin(admm_data(batch, k, *rho), state, count - 1, batch.par());
         let before = state.z.clone();
@@ -81,14 +84,14 @@ impl Stepper for Admm {
         Ok(state.z.clone())
     }
 
-    fn keep(&mut self, batch: &Batch, open: &[usize]) -> Result<()> {
+    fn keep(&mut self, batch: &Batch<'_>, open: &[usize]) -> Result<()> {
         let admm::State { z, u, w, v } = &mut self.state;
         [z, u, w, v].into_iter().for_each(|all| keep(all, open, batch.n));
         Ok(())
     }
 }
 
-fn admm_data<'a>(batch: &'a Batch, k: &'a [f64], rho: f64) -> admm::Data<'a, f64> {
+fn admm_data<'a>(batch: &'a Batch<'_>, k: &'a [f64], rho: f64) -> admm::Data<'a, f64> {
     admm::Data { n: batch.n, b: &batch.b, lower: &batch.lower, upper: &batch.upper, k, rho }
 }
 
@@ -107,10 +110,10 @@ fn balanced(w: &[f64], z: &[f64], u: &[f64], before: &[f64], rho: f64) -> Option
 }
 
 /// (H + rho I)^-1.
-fn shifted_inverse(batch: &Batch, rho: f64) -> Vec<f64> {
+fn shifted_inverse(batch: &Batch<'_>, rho: f64) -> Vec<f64> {
     let n = batch.n;
     let par = dense::par(n * n * n);
-    let mut a = batch.h.clone();
+    let mut a = batch.h.to_vec();
     (0..n).for_each(|k| a[k * n + k] += rho);
     match Cholesky::new(a, n, par) {
         Some(factor) => factor.inverse(par),
@@ -139,7 +142,7 @@ struct Resident {
 }
 
 impl Resident {
-    fn new(dev: &Device, batch: &Batch, matrix: &[f64]) -> Result<Self> {
+    fn new(dev: &Device, batch: &Batch<'_>, matrix: &[f64]) -> Result<Self> {
         let bounds = [single(&batch.lower), single(&batch.upper)].concat();
         let (matrix, b) = (dev.upload(&single(matrix))?, dev.upload(&single(&batch.b))?);
         Ok(Self { dev: dev.clone(), matrix, b, bounds: dev.upload(&bounds)? })
@@ -156,7 +159,7 @@ impl Resident {
         self.dev.upload(&single(&all))
     }
 
-    fn keep(&mut self, batch: &Batch) -> Result<()> {
+    fn keep(&mut self, batch: &Batch<'_>) -> Result<()> {
         self.b = self.dev.upload(&single(&batch.b))?;
         self.bounds = self.dev.upload(&[single(&batch.lower), single(&batch.upper)].concat())?;
         Ok(())
@@ -164,7 +167,7 @@ impl Resident {
 }
 
 /// f32 rounds bounds: back into the box.
-fn clipped(batch: &Batch, mut w: Vec<f64>) -> Vec<f64> {
+fn clipped(batch: &Batch<'_>, mut w: Vec<f64>) -> Vec<f64> {
     w.iter_mut().zip(batch.lower.iter().zip(&batch.upper)).for_each(|(w, (l, u))| *w = w.max(*l).min(*u));
     w
 }
@@ -176,7 +179,7 @@ struct DeviceGradient {
 }
 
 impl DeviceGradient {
-    fn new(dev: &Device, batch: &Batch, w: &[f64]) -> Result<Self> {
+    fn new(dev: &Device, batch: &Batch<'_>, w: &[f64]) -> Result<Self> {
         let w = single(w);
         let state = box_gradient::Buffers {
             t: dev.upload(&vec![1.0; batch.rows.len()])?,
@@ -184,19 +187,19 @@ impl DeviceGradient {
             next: dev.zeros(w.len())?,
             w: dev.upload(&w)?,
         };
-        Ok(Self { held: Resident::new(dev, batch, &batch.h)?, state, step: step(batch) as f32 })
+        Ok(Self { held: Resident::new(dev, batch, batch.h)?, state, step: step(batch) as f32 })
     }
 }
 
 impl Stepper for DeviceGradient {
-    fn run(&mut self, batch: &Batch, count: usize) -> Result<Vec<f64>> {
+    fn run(&mut self, batch: &Batch<'_>, count: usize) -> Result<Vec<f64>> {
         let Resident { dev, matrix, b, bounds } = &self.held;
         let inputs = box_gradient::Inputs { n: batch.n, m: batch.rows.len(), h: matrix, b, bounds, step: self.step };
         box_gradient::box_gradient(dev, &inputs, &mut self.state, count)?;
         Ok(clipped(batch, self.held.get(&self.state.w)?))
     }
 
-    fn keep(&mut self, batch: &Batch, open: &[usize]) -> Result<()> {
+    fn keep(&mut self, batch: &Batch<'_>, open: &[usize]) -> Result<()> {
         self.held.keep(batch)?;
         self.state = box_gradient::Buffers {
             w: self.held.kept(&self.state.w, open, batch.n)?,
@@ -215,7 +218,7 @@ struct DeviceAdmm {
 }
 
 impl DeviceAdmm {
-    fn new(dev: &Device, batch: &Batch, w: &[f64]) -> Result<Self> {
+    fn new(dev: &Device, batch: &Batch<'_>, w: &[f64]) -> Result<Self> {
         let held = Resident::new(dev, batch, &shifted_inverse(batch, FIRST_RHO))?;
         let v: Vec<f64> = w.iter().zip(&batch.b).map(|(w, b)| b + FIRST_RHO * w).collect();
         let state = admm::Buffers {
@@ -228,7 +231,7 @@ impl DeviceAdmm {
         Ok(Self { held, state, rho: FIRST_RHO })
     }
 
-    fn iterate(&mut self, batch: &Batch, count: usize) -> Result<()> {
+    fn iterate(&mut self, batch: &Batch<'_>, count: usize) -> Result<()> {
         let Resident { dev, matrix, b, bounds } = &self.held;
         let rho = self.rho as f32;
         let inputs = admm::Inputs { n: batch.n, m: batch.rows.len(), k: matrix, b, bounds, rho };
@@ -237,7 +240,7 @@ impl DeviceAdmm {
 }
 
 impl Stepper for DeviceAdmm {
-    fn run(&mut self, batch: &Batch, count: usize) -> Result<Vec<f64>> {
+    fn run(&mut self, batch: &Batch<'_>, count: usize) -> Result<Vec<f64>> {
         self.iterate(batch, count - 1)?;
         let before = self.held.get(&self.state.z)?;
         self.iterate(batch, 1)?;
@@ -254,7 +257,7 @@ impl Stepper for DeviceAdmm {
         Ok(clipped(batch, z))
     }
 
-    fn keep(&mut self, batch: &Batch, open: &[usize]) -> Result<()> {
+    fn keep(&mut self, batch: &Batch<'_>, open: &[usize]) -> Result<()> {
         self.held.keep(batch)?;
         let kept = |buffer: &Buffer<f32>| self.held.kept(buffer, open, batch.n);
         self.state = admm::Buffers {

@@ -5,8 +5,8 @@ use faer::Par;
 
 use super::factorize::{self, Rough, Solver};
 use super::problem::Problem;
-use crate::compute::Device;
 use crate::compute::solver::dense::{self, Cholesky};
+use crate::compute::{Device, Team};
 use crate::error::Result;
 
 /// H_ii below this share of the largest is nothing: even inputs scaled by 1e-6 and 1e6 are 1e-24 apart.
@@ -51,9 +51,9 @@ impl System {
         Self::with(p, None)
     }
 
-    /// As `new`, but a large H is factored on `dev` if that is a real GPU.
-    pub fn on(dev: &Device, p: &Problem) -> Result<Self> {
-        Self::with(p, factorize::pays(dev, p.n).then_some(dev))
+    /// As `new`, but a large H is factored on the first real GPU of `team`, if it has any.
+    pub fn on(team: &Team, p: &Problem) -> Result<Self> {
+        Self::with(p, team.devices().find(|dev| factorize::pays(dev, p.n)))
     }
 
     fn with(p: &Problem, dev: Option<&Device>) -> Result<Self> {

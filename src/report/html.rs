@@ -38,12 +38,16 @@ pub fn html(report: &Report) -> String {
     activity(&mut out, report);
     out.push_str("<h2>Layers</h2>");
     layers(&mut out, &report.layers);
+    let backends: Vec<&str> = match report.devices.as_slice() {
+        [] => vec![&report.device.backend],
+        several => several.iter().map(|d| d.backend.as_str()).collect(),
+    };
     let _ = write!(
         out,
         "<p class=note>synfit {} on {} ({}); seed {}; read {:.2} s, convert {:.2} s, test {:.2} s.</p></html>",
         escape(&report.synfit),
-        escape(&report.device.name),
-        escape(&report.device.backend),
+        escape(&report.on()),
+        escape(&backends.join(", ")),
         report.seed,
         report.seconds.read,
         report.seconds.convert,

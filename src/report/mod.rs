@@ -2,6 +2,7 @@
 
 mod cost;
 mod curve;
+mod devices;
 mod html;
 mod memory;
 mod sweep;
@@ -11,13 +12,14 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::compare::{NoiseRecord, Point, TestRecord};
-use crate::compute::{Device, DeviceInfo};
+use crate::compute::{DeviceInfo, Team};
 use crate::convert::{LayerRecord, Thinned};
 use crate::error::{Error, Result};
 use crate::neuron::Reset;
 use crate::spiking::Schedule;
 
 pub use cost::{Cost, EnergyRecord};
+pub use devices::{DeviceWork, devices, uneven};
 pub use html::html;
 pub use memory::host_peak_bytes;
 pub use sweep::{LayerSweep, Measured, svg};
@@ -27,7 +29,11 @@ pub use sweep::{LayerSweep, Measured, svg};
 pub struct Report {
     pub version: u32,
     pub synfit: String,
+    /// The first, if several.
     pub device: DeviceRecord,
+    /// What each did, if several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<DeviceWork>,
     pub network: String,
     pub chip: String,
     pub steps: u32,
@@ -61,6 +67,12 @@ pub struct Report {
 }
 
 impl Report {
+    /// Names of all devices.
+    pub fn on(&self) -> String {
+        let names: Vec<&str> = self.devices.iter().map(|d| d.name.as_str()).collect();
+        if names.is_empty() { self.device.name.clone() } else { names.join(" + ") }
+    }
+
     /// Reads report.json.
     ///
     /// # Errors
@@ -180,7 +192,7 @@ pub struct Seconds {
 pub struct PeakMemory {
     /// Most resident memory of the process; null where the system does not tell.
     pub host_bytes: Option<u64>,
-    /// Most bytes in device buffers; 0 on the CPU, whose buffers are host memory.
+    /// Most bytes in device buffers, of several GPUs together; 0 on the CPU, whose buffers are host memory.
     pub device_bytes: u64,
 }
 
@@ -190,7 +202,8 @@ impl PeakMemory {
         memory::restart_host_peak();
     }
 
-    pub fn measure(dev: &Device) -> Self {
-        Self { host_bytes: host_peak_bytes(), device_bytes: if dev.is_gpu() { dev.peak_bytes() } else { 0 } }
+    pub fn measure(on: impl Into<Team>) -> Self {
+        let device_bytes = on.into().devices().filter(|dev| dev.is_gpu()).map(|dev| dev.peak_bytes()).sum();
+        Self { host_bytes: host_peak_bytes(), device_bytes }
     }
 }

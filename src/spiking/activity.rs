@@ -16,6 +16,17 @@ pub struct Activity {
     pub synaptic_operations: Vec<u64>,
 }
 
+impl Activity {
+    /// Adds what other images did.
+    pub fn merge(&mut self, other: &Activity) {
+        let pairs = [(&mut self.spikes, &other.spikes), (&mut self.synaptic_operations, &other.synaptic_operations)];
+        for (all, part) in pairs {
+            all.resize(all.len().max(part.len()), 0);
+            all.iter_mut().zip(part).for_each(|(a, p)| *a += p);
+        }
+    }
+}
+
 /// Synapses of the layer `target` that one spike of each element of a node drives.
 pub(super) struct FanOut {
     pub target: usize,

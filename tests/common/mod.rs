@@ -220,6 +220,7 @@ pub fn options(chip: Chip) -> Options {
         population: Populations { rectified: 1, curved: 4 },
         decides: false,
         batch_bytes: 16 << 20,
+        host_bytes: None,
         seed: 0,
     }
 }

@@ -2,7 +2,7 @@
 //! what the rounding leaves. METHOD section 2.
 
 use super::input::Means;
-use crate::compute::Device;
+use crate::compute::Team;
 use crate::error::{Error, Result};
 use crate::fit::{Problem, Solution, Spec, solve};
 
@@ -31,7 +31,7 @@ pub fn real(solution: &Solution, means: &Means) -> Vec<f64> {
 /// # Errors
 /// As `solve`.
 pub fn store(
-    device: &Device,
+    team: &Team,
     (problem, spec): (&Problem, &Spec),
     first: &Solution,
     (means, count): (&Means, usize),
@@ -43,7 +43,7 @@ pub fn store(
     let bias: Vec<f64> = codes.iter().zip(&first.scale).map(|(code, scale)| f64::from(*code) * scale).collect();
     let problem = problem.with_bias(&means.x, &means.t, count as f64, &bias)?;
     let spec = Spec { scale: Some(first.scale.clone()), ..spec.clone() };
-    let solution = solve(device, &problem, &spec)?;
+    let solution = solve(team, &problem, &spec)?;
     Ok(Stored { problem, spec, solution, codes, bias })
 }
 

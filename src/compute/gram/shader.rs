@@ -23,8 +23,10 @@ const LONGEST: usize = 1 << 15;
 const STRIDE: usize = 64;
 /// Workgroups that keep any GPU busy; small layers get there by splitting the samples.
 const BUSY: usize = 512;
-/// Bytes of one part's partial sums when split for the sake of parallelism.
+/// Bytes of one part's partial sums when split for the sake of parallelism, and the share of a device's room that they may
+/// take.
 const MOST_SPLIT_BYTES: usize = 32 << 20;
+const SPLIT_SHARE: u64 = 16;
 
 const SMALL: usize = 16;
 
@@ -185,6 +187,7 @@ impl Accumulator {
         if fit < rows && (groups > 1 || fit < 128) {
             return Err(Error::work("moments", format!("{groups} groups of {rows} x {columns} sums exceed a buffer")));
         }
+        let most_split = (self.dev.room() / SPLIT_SHARE).min(MOST_SPLIT_BYTES as u64) as usize;
         let band = if fit < rows { fit / 128 * 128 } else { rows };
         for first_row in (0..rows).step_by(band) {
             let here = band.min(rows - first_row);
@@ -193,7 +196,7 @@ impl Accumulator {
                 Some(_) => here.div_ceil(side) * columns.div_ceil(side),
                 None => here.div_ceil(8),
             };
-            let splits = BUSY.div_ceil(groups * tiles).min(64).min(MOST_SPLIT_BYTES / (here * row_bytes)).max(1);
+            let splits = BUSY.div_ceil(groups * tiles).min(64).min(most_split / (here * row_bytes)).max(1);
             let sums = self.dev.zeros(splits * here * groups * columns)?;
             let block = self.block(inputs, b.is_some(), counts);
             let part = Part { a, b, first_row, rows: here, columns, side, counts, splits, block, held: 0, sums };

@@ -1,6 +1,7 @@
 //! The levels of a grid as the kernels see them: numbers, without codes.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use super::Real;
 use crate::chip::Grid;
@@ -28,6 +29,16 @@ impl<T: Real> Steps<T> {
     pub fn of_row(&self, row: usize) -> Cow<'_, Self> {
         match self {
             Steps::Rows { lists, count } => Cow::Owned(Steps::List(lists[row * count..(row + 1) * count].to_vec())),
+            all => Cow::Borrowed(all),
+        }
+    }
+
+    /// The levels of some rows, which are numbered from 0 then.
+    pub fn of_rows(&self, rows: Range<usize>) -> Cow<'_, Self> {
+        match self {
+            Steps::Rows { lists, count } => {
+                Cow::Owned(Steps::Rows { lists: lists[rows.start * count..rows.end * count].to_vec(), count: *count })
+            }
             all => Cow::Borrowed(all),
         }
     }

@@ -17,7 +17,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::{Images, Options, Watch, fits, go_on, views};
-use crate::compute::Device;
+use crate::compute::Team;
 use crate::compute::gram;
 use crate::compute::solver::dense;
 use crate::error::{Error, Result};
@@ -80,7 +80,7 @@ pub struct Plan {
 /// # Errors
 /// Input: sizes that make no sense for this network, by the layer's name. A broken device, an interrupt.
 pub fn plan(
-    dev: &Device,
+    team: &Team,
     network: &Network,
     images: &Images,
     options: &Options,
@@ -91,7 +91,7 @@ pub fn plan(
     }
     let structure = Structure::of(network);
     let mut sizes = options.keep.sizes(network, &structure)?;
-    let survey = Survey { dev, network, images, batch_bytes: options.batch_bytes, watch };
+    let survey = Survey { team, network, images, options, watch };
     let mut work = Work { network, structure, options, survey, sums: BTreeMap::new(), plan: Plan::default() };
     if let Some(total) = options.keep.total {
         work.spread(total, &mut sizes)?;
@@ -123,7 +123,7 @@ pub struct Curve {
 /// # Errors
 /// As `plan`.
 pub fn sweep(
-    dev: &Device,
+    on: impl Into<Team>,
     network: &Network,
     images: &Images,
     options: &Options,
@@ -137,7 +137,8 @@ pub fn sweep(
     }
     layers.sort_unstable();
     layers.dedup();
-    let survey = Survey { dev, network, images, batch_bytes: options.batch_bytes, watch };
+    let team = on.into();
+    let survey = Survey { team: &team, network, images, options, watch };
     let mut work = Work { network, structure, options, survey, sums: BTreeMap::new(), plan: Plan::default() };
     work.curves(&layers)
 }
@@ -241,8 +242,9 @@ impl Work<'_> {
         let mut proven = None;
         match self.options.prune {
             Choose::Optimal => {
-                if pruner.pays(self.survey.dev) {
-                    pruner.greedy_on(self.survey.dev, size)?;
+                let dev = self.survey.team.first();
+                if pruner.pays(dev) {
+                    pruner.greedy_on(dev, size)?;
                 } else {
                     pruner.greedy(size)?;
                 }

@@ -2,11 +2,13 @@
 //! and peaks.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use super::super::room::size;
-use super::super::{Images, Watch, go_on};
+use super::super::worker::room;
+use super::super::{Images, Options, Watch, go_on, pieces};
 use crate::compute::gram::{Moments, PatchSpec, Sums};
-use crate::compute::{Device, free_host_bytes};
+use crate::compute::{Device, Stop, Team, free_host_bytes};
 use crate::error::{Error, Result};
 use crate::forward::Forward;
 use crate::network::{Network, Op, Shape};
@@ -36,10 +38,10 @@ pub struct Activity {
 }
 
 pub struct Survey<'a> {
-    pub dev: &'a Device,
+    pub team: &'a Team,
     pub network: &'a Network,
     pub images: &'a Images,
-    pub batch_bytes: u64,
+    pub options: &'a Options,
     pub watch: &'a dyn Watch,
 }
 
@@ -59,43 +61,64 @@ impl Survey<'_> {
         consumers: &[usize],
         layers: &[usize],
     ) -> Result<(BTreeMap<usize, Sums>, BTreeMap<usize, Activity>)> {
+        for &j in consumers {
+            let free = free_host_bytes(self.options.host_bytes);
+            if let Some(why) = free.and_then(|free| refusal(self.inputs(j), free)) {
+                return Err(Error::input(format!("keep: layer {}", self.network.nodes[j].name), why));
+            }
+        }
+        let parts = self.team.split(0..self.images.len());
+        let batches =
+            parts.iter().zip(self.team.devices()).map(|(part, dev)| part.len().div_ceil(self.batch(dev)) as u64);
+        self.watch.stage("survey", batches.sum());
+        let found = self.team.each(parts, |dev, images, stop| self.part(dev, images, (consumers, layers), stop))?;
+        let (moments, activity): (Vec<_>, Vec<_>) = found.into_iter().unzip();
+        // per consumer: every device's, in their order
+        let mut of_consumer: BTreeMap<usize, Vec<Moments>> = BTreeMap::new();
+        moments.into_iter().flatten().for_each(|(j, m)| of_consumer.entry(j).or_default().push(m));
+        let sums = of_consumer.into_iter().map(|(j, m)| Ok((j, Moments::finish_all(m)?))).collect::<Result<_>>()?;
+        let mut seen: BTreeMap<usize, Activity> = BTreeMap::new();
+        activity.into_iter().flatten().for_each(|(l, a)| seen.entry(l).or_default().merge(&a));
+        for (l, activity) in &mut seen {
+            let samples = (self.images.len() * self.network.nodes[*l].shape.area()) as f64;
+            activity.mean.iter_mut().for_each(|m| *m /= samples);
+        }
+        Ok((sums, seen))
+    }
+
+    /// One device's part of the pass. Means are sums yet.
+    fn part(
+        &self,
+        dev: &Device,
+        images: Range<usize>,
+        (consumers, layers): (&[usize], &[usize]),
+        stop: &Stop,
+    ) -> Result<(BTreeMap<usize, Moments>, BTreeMap<usize, Activity>)> {
         let mut moments = BTreeMap::new();
         for &j in consumers {
-            let node = &self.network.nodes[j];
-            if let Some(why) = free_host_bytes().and_then(|free| refusal(self.inputs(j), free)) {
-                return Err(Error::input(format!("keep: layer {}", node.name), why));
-            }
             // The targets are W times the inputs: H says it all.
-            let output = Shape { c: 1, ..node.shape };
-            moments.insert(j, Moments::new(self.dev, &self.patches(j), output, 1)?);
+            let output = Shape { c: 1, ..self.network.nodes[j].shape };
+            moments.insert(j, Moments::new(dev, &self.patches(j), output, 1)?);
         }
         let mut seen: BTreeMap<usize, Activity> = layers.iter().map(|&l| (l, Activity::default())).collect();
-        let forward = Forward::new(self.dev, self.network)?;
-        let size = self.batch();
-        self.watch.stage("survey", self.images.len().div_ceil(size) as u64);
-        for start in (0..self.images.len()).step_by(size) {
+        let forward = Forward::new(dev, self.network)?;
+        for range in pieces(images, self.batch(dev)).take_while(|_| !stop.asked()) {
             go_on(self.watch)?;
-            let range = start..(start + size).min(self.images.len());
             let count = range.len();
             let input = self.images.preprocess(&self.images.data.batch(range)?);
-            forward.visit(self.dev, count, &input, |i, inputs, value| {
+            forward.visit(dev, count, &input, |i, inputs, value| {
                 if let Some(moments) = moments.get_mut(&i) {
-                    let none = self.dev.upload(&vec![0f32; count * self.network.nodes[i].shape.area()])?;
+                    let none = dev.upload(&vec![0f32; count * self.network.nodes[i].shape.area()])?;
                     moments.add(count, inputs, &none)?;
                 }
                 if let Some(activity) = seen.get_mut(&i) {
-                    activity.add(&self.dev.view(value)?, self.network.nodes[i].shape);
+                    activity.add(&dev.view(value)?, self.network.nodes[i].shape);
                 }
                 Ok(())
             })?;
             self.watch.tick();
         }
-        for (l, activity) in &mut seen {
-            let samples = (self.images.len() * self.network.nodes[*l].shape.area()) as f64;
-            activity.mean.iter_mut().for_each(|m| *m /= samples);
-        }
-        let sums = moments.into_iter().map(|(j, m)| Ok((j, m.finish()?))).collect::<Result<_>>()?;
-        Ok((sums, seen))
+        Ok((moments, seen))
     }
 
     fn patches(&self, layer: usize) -> Vec<PatchSpec> {
@@ -109,14 +132,23 @@ impl Survey<'_> {
     }
 
     /// Images whose activations, three nodes at a time, fit the budget and one device binding.
-    fn batch(&self) -> usize {
+    fn batch(&self, dev: &Device) -> usize {
         let largest = self.network.nodes.iter().map(|n| n.shape.len() as u64 * 4).max().unwrap_or(1);
-        let most = (self.batch_bytes / (3 * largest)).min(self.dev.max_buffer_bytes() / largest);
+        let budget = self.options.batch_bytes.min(room(dev, self.options) / 4);
+        let most = (budget / (3 * largest)).min(dev.max_buffer_bytes() / largest);
         most.clamp(1, self.images.len().max(1) as u64) as usize
     }
 }
 
 impl Activity {
+    /// Adds another device's sums.
+    fn merge(&mut self, other: &Activity) {
+        self.mean.resize(other.mean.len().max(self.mean.len()), 0.0);
+        self.peak.resize(self.mean.len(), 0.0);
+        self.mean.iter_mut().zip(&other.mean).for_each(|(all, part)| *all += part);
+        self.peak.iter_mut().zip(&other.peak).for_each(|(all, part)| *all = all.max(*part));
+    }
+
     fn add(&mut self, values: &[f32], shape: Shape) {
         self.mean.resize(shape.c, 0.0);
         self.peak.resize(shape.c, 0.0);

@@ -139,7 +139,9 @@ impl<'a> Sweeper<'a> {
     /// On `dev` where its buffers hold the samples, else on the CPU.
     fn new(dev: &'a Device, dual: &'a Dual<'a>, steps: &Steps<f64>) -> Result<Self> {
         static CPU: std::sync::LazyLock<Device> = std::sync::LazyLock::new(Device::cpu);
-        let fits = 4 * (dual.n * dual.samples) as u64 <= dev.max_buffer_bytes();
+        let bytes = (dual.n * dual.samples * size_of::<f32>()) as u64;
+        // x, and what feedback and descent make of it
+        let fits = bytes <= dev.max_buffer_bytes() && 3 * bytes <= dev.room();
         let dev = if fits { dev } else { &CPU };
         let widest = 4 * dual.n.max(dual.samples);
         let (probe, pull) = sample_sweep::descent(&dual.x, dual.samples, dual.mu);

@@ -1,7 +1,7 @@
 //! One row of the exact search: which scales can hold something better than what is known, and the search of them.
 
 use super::Limits;
-use crate::compute::Device;
+use crate::compute::{Device, Team};
 use crate::error::Result;
 use crate::fit::branch::{Best, Budget, Target, Tree};
 use crate::fit::continuous;
@@ -194,7 +194,8 @@ pub(super) fn floors(
             (lower[at], upper[at]) = (l.max(from), u.min(to).max(l.max(from)));
             empty[at / n] |= l.max(from) > u.min(to);
         }
-        let found = continuous::solve(&Device::cpu(), s, (&lower, &upper), Method::Auto, RELAXED, cancelled)?;
+        let found =
+            continuous::solve(&Team::from(&Device::cpu()), s, (&lower, &upper), Method::Auto, RELAXED, cancelled)?;
         let bounds: Vec<f64> = found.bound.iter().zip(&s.rest).map(|(b, rest)| (b - rest) * (1.0 - 1e-9)).collect();
         for (o, out) in above(&bounds).into_iter().enumerate() {
             let end = if out || empty[o] { &mut range[o].0 } else { &mut range[o].1 };

@@ -11,9 +11,10 @@ use crate::fit::factorize;
 impl Pruner {
     /// Whether `dev` should do it: a real GPU that has room, a large problem, and groups that its kernel takes.
     pub fn pays(&self, dev: &Device) -> bool {
+        let all: u64 = self.consumers.iter().map(|c| Fitted::bytes(c.inputs(), c.m())).sum();
         let fits = |c: &State| c.largest() <= MOST && Fitted::bytes(c.inputs(), c.m()) <= dev.max_buffer_bytes();
         let inputs = self.consumers.iter().map(State::inputs).max().unwrap_or(0);
-        factorize::pays(dev, inputs) && self.consumers.iter().all(fits)
+        all <= dev.room() && factorize::pays(dev, inputs) && self.consumers.iter().all(fits)
     }
 
     /// As `greedy`, with costs to f32's precision on `dev`; where those of two nodes differ by less another may go first. The

@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use super::super::continuous;
 use super::{Problem, Spec, System};
-use crate::compute::Device;
+use crate::compute::Team;
 use crate::compute::solver::dense::{self, Cholesky};
 use crate::error::{Error, Result};
 
@@ -21,7 +21,7 @@ const WORK: (usize, usize) = (1 << 30, 1 << 27);
 
 /// What the search looks at.
 pub(super) struct Choice<'a> {
-    dev: &'a Device,
+    team: &'a Team,
     problem: &'a Problem,
     spec: &'a Spec,
     system: &'a System,
@@ -54,7 +54,7 @@ impl<'a> Choice<'a> {
     /// # Errors
     /// `Input`: an input's bounds allow neither sign.
     pub fn new(
-        dev: &'a Device,
+        team: &'a Team,
         problem: &'a Problem,
         spec: &'a Spec,
         system: &'a System,
@@ -79,7 +79,7 @@ impl<'a> Choice<'a> {
         let all = |v: &[f64]| -> Vec<f64> { v.iter().enumerate().map(|(at, v)| scaled(at, *v)).collect() };
         let tries = |work: usize| work / (problem.m * live.pow(3)).max(1);
         Ok(Self {
-            dev,
+            team,
             problem,
             spec,
             system,
@@ -199,7 +199,7 @@ impl<'a> Choice<'a> {
             })
             .unzip();
         let limits = (self.spec.tolerance, self.spec.max_iterations);
-        let found = continuous::solve(self.dev, s, (&lower, &upper), self.spec.method, limits, self.cancelled)?;
+        let found = continuous::solve(self.team, s, (&lower, &upper), self.spec.method, limits, self.cancelled)?;
         let cost = s.objectives(&found.w).iter().sum();
         Ok(Point { cost, w: found.w.iter().enumerate().map(|(at, w)| w * s.unit[at % n]).collect() })
     }
