@@ -64,10 +64,6 @@ fn images(count: usize) -> Images {
     Images { data, scale: vec![1.0; 2], shift: vec![0.0; 2] }
 }
 
-fn names(network: &Network) -> Vec<&str> {
-    network.nodes.iter().map(|n| n.name.as_str()).collect()
-}
-
 fn layered() -> Options {
     let settle = Settle::Repeated(vec![0]);
     Options { schedule: Schedule::Layered, steps: 8, settle, ..common::options(Chip::load("generic8").unwrap()) }
@@ -79,28 +75,52 @@ fn converted(network: &Network, options: &Options) -> Conversion {
 }
 
 #[test]
-fn remainder_layers_follow_what_is_read_over_a_shortcut_and_change_nothing_in_the_trained_network() {
+fn remainder_layers_change_nothing_in_the_trained_network_and_are_read_in_time() {
     let (network, dev) = (residual(), Device::cpu());
-    let with = with_remainders(&network);
-    let wanted =
-        ["input", "conv1", "conv1.remainder", "conv2", "sum1", "sum1.remainder", "conv3", "sum2", "pool", "readout"];
-    assert_eq!(names(&with), wanted);
-    let sources: Vec<Vec<usize>> = with.nodes.iter().map(Node::sources).collect();
-    assert_eq!(sources[2], [0, 1]);
-    assert_eq!(sources[4], [3, 1, 2], "the sum reads both");
-    assert_eq!(sources[6], [4], "what is no shortcut does not read the remainder: it comes too late");
-    assert_eq!(with.output, 9);
     let input = images(5).data.batch(0..5).unwrap();
     let outputs = |network: &Network| Forward::new(&dev, network).unwrap().run(&dev, 5, &input).unwrap();
-    assert_eq!(outputs(&with), outputs(&network));
+    let sources = |network: &Network| -> Vec<(String, Vec<String>)> {
+        let named = |s: usize| network.nodes[s].name.clone();
+        network.nodes.iter().skip(1).map(|n| (n.name.clone(), n.sources().into_iter().map(named).collect())).collect()
+    };
+    let wanted = |text: &str| -> Vec<(String, Vec<String>)> {
+        let words = |s: &str| s.split(' ').filter(|s| !s.is_empty()).map(|s| s.replace('\'', ".remainder")).collect();
+        text.lines()
+            .map(|l| l.trim().split_once(": ").unwrap())
+            .map(|(n, s)| (n.replace('\'', ".remainder"), words(s)))
+            .collect()
+    };
+    let upto_sum1 = "conv1: input
+        conv1': input conv1
+        conv2: conv1
+        conv2': conv1 conv1' conv2
+        sum1: conv2 conv1 conv1'
+        sum1': conv2 conv2' conv1 conv1' sum1
+        conv3: sum1\n";
+    let in_time = with_remainders(&network, false);
+    let rest = "sum2: conv3 sum1 sum1'\npool: sum2\nreadout: pool";
+    assert_eq!(sources(&in_time), wanted(&format!("{upto_sum1}{rest}")));
+    let last = with_remainders(&network, true);
+    let rest = "conv3': sum1 sum1' conv3
+        sum2: conv3 sum1 sum1'
+        sum2': conv3 conv3' sum1 sum1' sum2
+        pool: sum2
+        pool': sum2'
+        readout: pool pool'";
+    assert_eq!(sources(&last), wanted(&format!("{upto_sum1}{rest}")));
+    assert_eq!([&in_time, &last].map(|n| n.nodes[n.output].name.as_str()), ["readout"; 2]);
+    for with in [in_time, last] {
+        assert_eq!(outputs(&with), outputs(&network));
+    }
+    // no shortcuts, and a maximum that hands no remainders on: only what comes after it may have one
     let chain = synfit::network::read(&local("digits_cnn.onnx")).unwrap();
-    assert_eq!(with_remainders(&chain), chain);
+    assert_eq!(with_remainders(&chain, false), chain);
 }
 
 /// A constant current J in [0, T): the neuron counts floor(J + 0.2), its remainder what is left in thirds of a threshold.
 #[test]
 fn a_unit_and_its_remainder_are_as_exact_as_the_smaller_threshold() {
-    let network = with_remainders(&residual());
+    let network = with_remainders(&residual(), false);
     let mut chip = Chip::load("generic8").unwrap();
     chip.replace_grid(None);
     let options = Options { chip, remainder: 3, method: "auto".parse().unwrap(), ..layered() };
@@ -147,16 +167,16 @@ fn a_unit_and_its_remainder_are_as_exact_as_the_smaller_threshold() {
 }
 
 #[test]
-fn remainders_take_error_away_and_no_time() {
+fn remainders_take_error_away_and_no_time_or_one_layers() {
     let network = residual();
-    let (plain, with) = (
-        converted(&network, &layered()),
-        converted(&with_remainders(&network), &Options { remainder: 3, ..layered() }),
-    );
-    assert_eq!(plain.spiking.latency(), with.spiking.latency());
+    let with = |last| converted(&with_remainders(&network, last), &Options { remainder: 3, ..layered() });
+    let (plain, in_time, last) = (converted(&network, &layered()), with(false), with(true));
+    let latency = |done: &Conversion| done.spiking.latency();
+    assert_eq!((latency(&in_time), latency(&last)), (latency(&plain), latency(&plain) + 8));
     // of the readout's targets, over the calibration images
     let error = |done: &Conversion| done.layers.last().unwrap().error.fit;
-    assert!(error(&with) < 0.85 * error(&plain), "{} where there is {} without", error(&with), error(&plain));
+    let errors = [&plain, &in_time, &last].map(error);
+    assert!(errors[1] < 0.8 * errors[0] && errors[2] < 0.4 * errors[0], "{errors:?}");
 }
 
 #[test]
@@ -183,9 +203,9 @@ fn a_sums_wait_goes_to_the_layer_before_it() {
 #[test]
 fn pruned_channels_take_their_remainder_with_them() {
     let keep = convert::Keep::parse(&["conv1=3".into()]).unwrap();
-    let done = converted(&with_remainders(&residual()), &Options { keep, ..layered() });
+    let done = converted(&with_remainders(&residual(), false), &Options { keep, ..layered() });
     let channels: Vec<usize> = done.spiking.nodes.iter().map(|n| n.shape.c).collect();
-    assert_eq!(channels[1..5], [3, 3, 4, 4]);
+    assert_eq!(channels[1..6], [3, 3, 4, 4, 4]);
     assert_eq!(done.spiking.nodes[1].decode.origin, done.spiking.nodes[2].decode.origin);
 }
 

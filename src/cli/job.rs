@@ -167,9 +167,9 @@ pub struct JobArgs {
     #[arg(long, value_name = "N", help_heading = "Fit")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub per_unit: Option<usize>,
-    /// Layered schedule: N spikes of a smaller threshold for each one send after it what the spikes of a layer leave of its
-    /// units, to the layers that read it over a shortcut, where there is time for them; off, or auto
-    /// [default: auto]
+    /// Layered schedule: layers of as many neurons send what the spikes of a layer leave of its units after them, N spikes of
+    /// a smaller threshold for one, to whoever comes two layers later (shortcuts, other such layers) and to the readout, which
+    /// waits T steps more for them unless --latency leaves no time; off: none; auto: 3, off with --per-unit [default: auto]
     #[arg(long, value_name = "N|auto|off", help_heading = "Fit")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remainder: Option<String>,

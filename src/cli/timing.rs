@@ -96,12 +96,20 @@ impl JobArgs {
         }
     }
 
-    /// The trained network with the remainder layers that a resolved job asks for.
+    /// The trained network with the remainder layers that a resolved job asks for, the last layer's if there is time for it.
     ///
     /// # Errors
     /// As `remainder_spikes`.
     pub fn shaped(&self, network: Network) -> Result<Network> {
-        Ok(if self.remainder_spikes()?.is_some() { with_remainders(&network) } else { network })
+        if self.remainder_spikes()?.is_none() {
+            return Ok(network);
+        }
+        let levels = settling_levels(&network).into_iter().max().unwrap_or(0);
+        let last = match (self.latency, given("steps", &self.steps)?) {
+            (Some(latency), Steps::Number(steps)) => latency >= u64::from(*steps) * (2 + u64::from(levels)),
+            _ => true,
+        };
+        Ok(with_remainders(&network, last))
     }
 
     /// Spikes of a remainder layer for one of its layer's, of a resolved job; none without such layers.
