@@ -56,6 +56,6 @@ fn calibrated_potentials_lower_the_response_error_of_uneven_layers() {
 
 #[test]
 fn the_layered_schedule_keeps_half_a_threshold() {
-    let (_, from) = converted(&["--schedule", "layered"]);
+    let (_, from) = converted(&["--schedule", "layered", "--remainder", "off"]);
     assert!(from.iter().flatten().all(is_half));
 }

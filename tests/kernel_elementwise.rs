@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use synfit::compute::{activate, gather, time};
 use synfit::network::{Activation, Shape};
 
-const ACTIVATIONS: [Activation; 10] = [
+const ACTIVATIONS: [Activation; 11] = [
     Activation::Linear,
     Activation::Relu,
     Activation::Clip { lo: 0.0, hi: 6.0 },

@@ -12,7 +12,19 @@ fn local(name: &str) -> PathBuf {
 fn convert(out: &Path, flags: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_synfit"));
     command
-        .args(["convert", "--schedule", "layered", "--scale", "0.0625", "--device", "cpu", "--json", "--out"])
+        .args([
+            "convert",
+            "--schedule",
+            "layered",
+            "--remainder",
+            "off",
+            "--scale",
+            "0.0625",
+            "--device",
+            "cpu",
+            "--json",
+            "--out",
+        ])
         .arg(out);
     command.arg("--model").arg(local("digits_cnn.onnx")).arg("--calibration").arg(local("train_images.npy"));
     command.args(flags).output().unwrap()

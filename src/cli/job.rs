@@ -113,7 +113,8 @@ pub struct JobArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub initial_potential: Option<String>,
     /// Steps of input that a layer integrates before its first chance to fire; several with commas repeat from layer to layer
-    /// (2,0: every other one); auto: 1 where all layers run at once and neurons neither leak nor rest, else 0. Latency
+    /// (2,0: every other one); auto: 1 where all layers run at once and neurons neither leak nor rest, else 0; a sum over a
+    /// shortcut leaves its step to the layer before it. Latency
     /// grows by as much for each layer on the longest path [default: auto]
     #[arg(long, value_name = "N[,N..]|auto", help_heading = "Fit")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -169,7 +170,7 @@ pub struct JobArgs {
     pub per_unit: Option<usize>,
     /// Layered schedule: layers of as many neurons send what the spikes of a layer leave of its units after them, N spikes of
     /// a smaller threshold for one, to whoever comes two layers later (shortcuts, other such layers) and to the readout, which
-    /// waits T steps more for them unless --latency leaves no time; off: none; auto: 3, off with --per-unit [default: auto]
+    /// waits T steps more for them unless --latency leaves no time; off: none; auto: 3, from 32 steps on 6, off with --per-unit [default: auto]
     #[arg(long, value_name = "N|auto|off", help_heading = "Fit")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remainder: Option<String>,

@@ -37,8 +37,10 @@ impl FromStr for Steps {
     }
 }
 
-/// Spikes of a remainder layer for one of its layer's where the job leaves it open.
-const REMAINDER: u32 = 3;
+/// Spikes of a remainder layer for one of its layer's where the job leaves it open: below and from so many steps on, where
+/// rounding is what is left of the error and a remainder can say more.
+const REMAINDER: (u32, u32) = (3, 6);
+const FINE: u32 = 32;
 
 /// When a job's layers run.
 pub struct Timing {
@@ -123,7 +125,10 @@ impl JobArgs {
         let wrong = |why: String| Err(Error::input("remainder", why));
         match text.as_str() {
             "off" => Ok(None),
-            "auto" => Ok((layered && single).then_some(REMAINDER)),
+            "auto" => Ok((layered && single).then_some(match given("steps", &self.steps)? {
+                Steps::Number(steps) if *steps >= FINE => REMAINDER.1,
+                _ => REMAINDER.0,
+            })),
             _ if !layered => {
                 wrong(format!("{text} needs the layered schedule: elsewhere no layer waits for its spikes"))
             }

@@ -23,7 +23,7 @@ const INITIAL: f64 = 0.2;
 
 /// Thresholds of a network with remainder layers, over those with the least error of the layer alone: a remainder also sends
 /// what is clipped, and what coarser steps round. Near the least error they cost little and save spikes.
-const COARSER: f64 = 1.2;
+const COARSER: f64 = 1.25;
 
 /// Appended to the name of a layer for that of its remainder.
 const SUFFIX: &str = ".remainder";
@@ -40,7 +40,7 @@ pub fn with_remainders(network: &Network, last: bool) -> Network {
     let waits = |source: usize, reader: usize| {
         is_shortcut(&depths, source, reader) || (last && is_readout(network, reader) && depths[source] > 0)
     };
-    let has = read_remainders(network, &waits);
+    let has = read_remainders(network, waits);
     if !has.contains(&true) {
         return network.clone();
     }
