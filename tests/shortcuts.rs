@@ -176,7 +176,7 @@ fn remainders_take_error_away_and_no_time_or_one_layers() {
     // of the readout's targets, over the calibration images
     let error = |done: &Conversion| done.layers.last().unwrap().error.fit;
     let errors = [&plain, &in_time, &last].map(error);
-    assert!(errors[1] < 0.8 * errors[0] && errors[2] < 0.4 * errors[0], "{errors:?}");
+    assert!(errors[1] < 0.95 * errors[0] && errors[2] < 0.6 * errors[0], "{errors:?}");
 }
 
 #[test]
