@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Agreement in few steps: every bar one line, with what was measured and what is asked; exit status 1 if one is missed.
 # 8 bits, one scale per output channel, integrate-and-fire, 256 calibration images and default options unless said: 16 bits
-# and response-aware targets for acasxu. Takes about a quarter of an hour on two cores. Needs
+# and response-aware targets for acasxu. Takes about half an hour on two cores. Needs
 # python3 with numpy. Usage: SYNFIT_DATA=DIR benches/agreement.sh [NAME ...]   (names as below; default all)
 # SYNFIT=PATH: that binary instead of a fresh build.
 set -euo pipefail

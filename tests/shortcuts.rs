@@ -112,7 +112,7 @@ fn remainder_layers_change_nothing_in_the_trained_network_and_are_read_in_time()
     for with in [in_time, last] {
         assert_eq!(outputs(&with), outputs(&network));
     }
-    // no shortcuts, and a maximum that hands no remainders on: only what comes after it may have one
+    // no shortcuts
     let chain = synfit::network::read(&local("digits_cnn.onnx")).unwrap();
     assert_eq!(with_remainders(&chain, false), chain);
 }
