@@ -36,6 +36,8 @@ fn check(seed: u64, shape: Shape) {
         wide(reals(seed + 4, m * boxes)).iter().map(|v| 0.1 + 0.3 * v.abs()).map(|v| f64::from(v as f32)).collect();
     let rho: Vec<f64> = (0..m).map(|o| f64::from(2.0f32 + o as f32)).collect();
     let (mut w, mut z, mut u) = (vec![0.0; m * k], vec![0.0; m * rows], vec![0.0; m * rows]);
+    // z and u are differences of r, which such A and P may let grow: rounding is judged against the largest r met.
+    let mut largest: f64 = 1.0;
     for _ in 0..COUNT {
         for o in 0..m {
             for j in 0..k {
@@ -48,6 +50,7 @@ fn check(seed: u64, shape: Shape) {
                     1.6 * (fit - d[o * rows + s]) - 0.6 * z[o * rows + s] + u[o * rows + s]
                 })
                 .collect();
+            largest = r.iter().fold(largest, |m, v| m.max(v.abs()));
             let cut = level(&r[..samples], 1.0 / rho[o]);
             for s in 0..rows {
                 z[o * rows + s] = match measure {
@@ -70,7 +73,7 @@ fn check(seed: u64, shape: Shape) {
         let mut state = Buffers { w: dev.poisoned(m * k).unwrap(), z: zeros(m * rows), u: zeros(m * rows) };
         absolute(dev, &inputs, &mut state, COUNT).unwrap();
         for (what, got, want) in [("w", &state.w, &w), ("z", &state.z, &z), ("u", &state.u, &u)] {
-            let size = vec![want.iter().fold(1.0, |m: f64, v| m.max(v.abs())); want.len()];
+            let size = vec![want.iter().fold(largest, |m: f64, v| m.max(v.abs())); want.len()];
             let what = format!("{what} of {shape:?} on {}", dev.info().name);
             assert_close(&dev.download(got).unwrap(), want, Some(&size), 1e-5, &what);
         }
