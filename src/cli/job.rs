@@ -145,6 +145,11 @@ pub struct JobArgs {
     #[arg(long, value_name = "WHAT", help_heading = "Size")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prune_by: Option<String>,
+    /// Refine pruned layers: what is left of one is fitted to what serves its readers best, not to what it was trained to:
+    /// on or off [default: on]
+    #[arg(long, value_name = "on|off", help_heading = "Size")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refine: Option<String>,
     /// Remove this share of each layer's synapses and refit the rest: 0.8, 80%, or LAYER=0.8 (layers as for --keep);
     /// several with commas [default: all synapses stay]
     #[arg(long, value_name = "SHARES", value_delimiter = ',', help_heading = "Size")]
@@ -265,6 +270,7 @@ impl JobArgs {
             keep: self.keep.or(below.keep),
             prune: self.prune.or(below.prune),
             prune_by: self.prune_by.or(below.prune_by),
+            refine: self.refine.or(below.refine),
             sparsity: self.sparsity.or(below.sparsity),
             fan_in: self.fan_in.or(below.fan_in),
             pattern: self.pattern.or(below.pattern),
@@ -300,6 +306,7 @@ impl JobArgs {
             method: text("auto"),
             prune: text("optimal"),
             prune_by: text("cost"),
+            refine: text("on"),
             ridge: Some(Ridge::Auto),
             per_unit: Some(1),
             remainder: text("auto"),
@@ -389,6 +396,11 @@ impl JobArgs {
             method: given("method", &self.method)?.parse()?,
             keep: Keep::parse(self.keep.as_deref().unwrap_or_default())?,
             prune: self.choose()?,
+            refine: match given("refine", &self.refine)?.as_str() {
+                "on" => true,
+                "off" => false,
+                other => return Err(unknown("refine", other, "on, off")),
+            },
             sparse: Sparsity::parse(
                 self.sparsity.as_deref().unwrap_or_default(),
                 self.fan_in,

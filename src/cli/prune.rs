@@ -39,6 +39,9 @@ pub struct Args {
     /// cost, magnitude or rate [default: the job's]
     #[arg(long, value_name = "WHAT")]
     prune_by: Option<String>,
+    /// on or off [default: the job's]
+    #[arg(long, value_name = "on|off")]
+    refine: Option<String>,
     /// Folder for the smaller network
     #[arg(long, value_name = "DIR", required_unless_present = "sweep", conflicts_with = "sweep")]
     out: Option<PathBuf>,
@@ -62,6 +65,7 @@ pub fn run(args: &Args) -> Result<()> {
     let job = JobArgs {
         prune: args.prune.clone().or(job.prune.clone()),
         prune_by: args.prune_by.clone().or(job.prune_by.clone()),
+        refine: args.refine.clone().or(job.refine.clone()),
         device: args.device.clone().or(job.device.clone()),
         ..job
     };

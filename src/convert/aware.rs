@@ -74,7 +74,7 @@ impl Walk<'_> {
 }
 
 /// What the current lacks of its target, where it lacks `rest` of u.
-fn needed(u: f32, rest: f32, top: f32) -> f32 {
+pub(super) fn needed(u: f32, rest: f32, top: f32) -> f32 {
     let current = u - rest;
     if u <= 0.0 {
         (-current).min(0.0)

@@ -118,10 +118,13 @@ impl Walk<'_> {
         let Op::Neurons { blocks, bias, activation } = &node.op else {
             return Err(Error::work(&node.name, "not a layer of neurons"));
         };
-        let trim = match &self.plan {
+        let mut trim = match &self.plan {
             Some(plan) => Trim::of(&self.team, plan, index, node.shape, blocks, bias)?,
             None => None,
         };
+        if let Some(trim) = &mut trim {
+            self.refine(index, blocks, trim)?;
+        }
         let (blocks, bias) = trim.as_ref().map_or((blocks, bias), |t| (&t.blocks, &t.bias));
         let fires = index != network.output || *activation != Activation::Linear;
         let groups = blocks.first().map_or(1, |b| b.groups);
@@ -190,6 +193,7 @@ impl Walk<'_> {
             self.initial_potentials(index)?;
             self.fire(index, &mut record)?;
         }
+        self.workers.iter_mut().for_each(|worker| worker.refined = None);
         record.seconds = start.elapsed().as_secs_f64();
         tracing::debug!(layer = task.name, error = record.error.grid, seconds = record.seconds, "fitted");
         Ok(record)

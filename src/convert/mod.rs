@@ -13,9 +13,11 @@ mod group;
 mod initial;
 mod input;
 mod layer;
+mod linear;
 mod prune;
 mod quantize;
 mod record;
+mod refine;
 mod remainder;
 mod residual;
 mod restore;
@@ -115,6 +117,8 @@ pub struct Options {
     /// Sizes of layers that are to be smaller than the trained ones.
     pub keep: Keep,
     pub prune: Choose,
+    /// Pruned layers are fitted to what serves their readers best.
+    pub refine: bool,
     /// Synapses that are to go, beside what the chip asks for.
     pub sparse: Sparsity,
     /// Towards the trained weights.
@@ -302,7 +306,7 @@ impl Former {
     /// Its layers before the first one that `options` make another of. `plan`: what they keep.
     fn same(mut self, network: &Network, options: &Options, plan: Option<&prune::Plan>) -> Vec<Finished> {
         let (was, now) = (&self.options, options);
-        let nodes_alike = was.keep == now.keep && was.prune == now.prune;
+        let nodes_alike = was.keep == now.keep && was.prune == now.prune && was.refine == now.refine;
         let changes = |f: &Finished| {
             let Some(index) = network.nodes.iter().position(|n| n.name == f.node.name) else { return true };
             let pruned = f.record.pruned.is_some() || plan.is_some_and(|p| p.kept.contains_key(&index));

@@ -4,7 +4,7 @@
 //! t = W0 x + b0 + r only the small rest r has to be summed that way; W0 H is added in f64. So the rounding is relative to
 //! what the fit corrects and not to what it keeps, and all devices arrive at the same W* but for a few bits.
 
-use crate::compute::conv::{self, Conv, Start};
+use super::linear::Linear;
 use crate::compute::gram::{PatchSpec, Sums};
 use crate::compute::solver::dense;
 use crate::compute::{Buffer, Device, activate};
@@ -13,11 +13,8 @@ use crate::network::Shape;
 
 /// W0 and b0 of a layer, ready to be taken off its targets.
 pub struct Baseline {
-    convs: Vec<Conv>,
-    /// -W0, per block.
-    weights: Vec<Buffer<f32>>,
-    /// -b0.
-    bias: Buffer<f32>,
+    /// -W0 x - b0.
+    negative: Linear,
     /// groups x m x n, and groups x m: W0 and b0 as the device has them.
     w: Vec<f64>,
     b: Vec<f64>,
@@ -26,21 +23,10 @@ pub struct Baseline {
 impl Baseline {
     /// `w`: output.c x n over the blocks' patch entries in order; `bias`: output.c.
     pub fn new(dev: &Device, blocks: &[PatchSpec], output: Shape, w: &[f64], bias: &[f32]) -> Result<Self> {
-        let n: usize = blocks.iter().map(PatchSpec::entries).sum();
         let negative: Vec<f32> = w.iter().map(|w| -*w as f32).collect();
-        let mut first = 0;
-        let mut weights = Vec::with_capacity(blocks.len());
-        for block in blocks {
-            let columns = first..first + block.entries();
-            let part: Vec<f32> = negative.chunks_exact(n).flat_map(|row| &row[columns.clone()]).copied().collect();
-            weights.push(dev.upload(&part)?);
-            first = columns.end;
-        }
-        let conv = |b: &PatchSpec| Conv { input: b.input, output, window: b.window, groups: b.groups };
+        let less: Vec<f32> = bias.iter().map(|b| -b).collect();
         Ok(Self {
-            convs: blocks.iter().map(conv).collect(),
-            weights,
-            bias: dev.upload(&bias.iter().map(|b| -b).collect::<Vec<_>>())?,
+            negative: Linear::new(dev, blocks, output, &negative, &less)?,
             w: negative.iter().map(|w| -f64::from(*w)).collect(),
             b: bias.iter().map(|b| f64::from(*b)).collect(),
         })
@@ -48,11 +34,7 @@ impl Baseline {
 
     /// t - W0 x - b0. `xs`: for each block images x input.len(); `t`: images x output.len().
     pub fn subtract(&self, dev: &Device, images: usize, xs: &[&Buffer<f32>], t: &Buffer<f32>) -> Result<Buffer<f32>> {
-        let mut rest = dev.scratch(t.len())?;
-        for (k, conv) in self.convs.iter().enumerate() {
-            let start = if k == 0 { Start::Bias(&self.bias) } else { Start::Keep };
-            conv::real(dev, conv, images, xs[k], &self.weights[k], start, &mut rest)?;
-        }
+        let mut rest = self.negative.run(dev, images, xs)?;
         activate::add(dev, t, &mut rest)?;
         Ok(rest)
     }

@@ -91,8 +91,11 @@ impl<'a> Pass<'a> {
 
 impl At<'_> {
     /// What the rows are to give, if not all pre-activations as they are: deviations from their mean for a layer that
-    /// decides, the channels that stay for one that is pruned.
-    fn compared(&self, task: &Task, z: &Buffer<f32>) -> Result<Option<Buffer<f32>>> {
+    /// decides, the channels that stay for one that is pruned, or what these are refined to.
+    fn compared(&mut self, task: &Task, z: &Buffer<f32>) -> Result<Option<Buffer<f32>>> {
+        if let Some(refined) = self.refined(task.index)? {
+            return Ok(Some(refined));
+        }
         match (task.contrast, task.picked) {
             (Some(outputs), _) => self.dev.upload(&contrast::targets(&self.dev.view(z)?, outputs)).map(Some),
             (None, Some(picked)) => picked.pick((self.worker.number, self.dev), self.images(), z).map(Some),

@@ -1,6 +1,7 @@
 //! A layer of the walk with fewer channels than the trained one: its rows, biases and pre-activations.
 
 use super::prune::{Plan, Pruned};
+use super::refine::Refined;
 use crate::compute::{Buffer, Device, Team, gather};
 use crate::error::Result;
 use crate::network::{Block, Shape};
@@ -71,6 +72,24 @@ impl Trim {
             None => None,
         };
         Ok(Some(Self { blocks, bias: rows.iter().map(|&r| bias[r]).collect(), picked }))
+    }
+}
+
+impl Trim {
+    /// Makes the rows those of `refined`; `trained`: the whole layer's blocks.
+    pub fn refine(&mut self, trained: &[Block], refined: &Refined) {
+        let Some(picked) = &mut self.picked else { return };
+        for ((block, trained), refined) in self.blocks.iter_mut().zip(trained).zip(&refined.blocks) {
+            let width = trained.weight.len() / picked.shape.c;
+            let rows = block.weight.chunks_exact_mut(width).zip(refined.weight.chunks_exact(width));
+            for ((row, refined), &kept) in rows.zip(&picked.kept) {
+                // fitted to what stays of its inputs, it changes as the row of all inputs does
+                let trained = &trained.weight[kept * width..(kept + 1) * width];
+                row.iter_mut().zip(refined.iter().zip(trained)).for_each(|(w, (new, old))| *w += new - old);
+            }
+        }
+        self.bias.clone_from(&refined.bias);
+        picked.told.refined = Some([refined.before, refined.after]);
     }
 }
 

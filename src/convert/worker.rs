@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::layer::Task;
+use super::refine::Target;
 use super::tape::Tape;
 use super::walk::Walk;
 use super::{Options, Response, go_on, remainder, views};
@@ -24,12 +25,14 @@ pub(super) struct Worker {
     /// Trained activations and spike trains of neurons that are still to be read, one record a batch.
     pub ann: Vec<Option<Tape>>,
     pub spikes: Vec<Option<Tape>>,
+    /// Of the layer that is being fitted, if it is to give something else than it was trained to.
+    pub refined: Option<Target>,
 }
 
 impl Worker {
     pub fn new(number: usize, batches: Vec<Range<usize>>) -> Self {
         let input = || vec![None];
-        Self { number, batches, forward: vec![None], runners: vec![None], ann: input(), spikes: input() }
+        Self { number, batches, forward: vec![None], runners: vec![None], ann: input(), spikes: input(), refined: None }
     }
 }
 
@@ -183,8 +186,11 @@ impl At<'_> {
         sources.into_iter().map(|s| self.trains(s)).collect()
     }
 
-    /// What the trained layer `node` gave, kept since its survey.
+    /// What layer `node` is to give: what the trained one gave, kept since its survey, but for refined layers.
     pub fn trained(&mut self, node: usize) -> Result<Buffer<f32>> {
+        if let Some(values) = self.refined_activations(node)? {
+            return Ok(values);
+        }
         match &mut self.worker.ann[node] {
             Some(tape) => tape.values(self.dev, self.batch),
             None => Err(Error::work(&self.walk.network.nodes[node].name, "its trained activations are gone")),

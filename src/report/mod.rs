@@ -117,7 +117,10 @@ pub fn notes(layers: &[LayerRecord], seen: bool, reset: Reset) -> Vec<String> {
         let pruned = l.pruned?;
         let cost = pruned.cost.map_or_else(String::new, |c| format!(" (costs {c:.1e} of what reads it)"));
         let open = if pruned.proven == Some(false) { ", not proven to be the best" } else { "" };
-        Some(format!("{} of {} of {}{cost}{open}", pruned.kept, pruned.of, l.name))
+        let gained = pruned.refined.filter(|r| r[0] > 0.0).map_or_else(String::new, |[before, after]| {
+            format!(", refined to {:.0} % of what readers lacked", 100.0 * after / before)
+        });
+        Some(format!("{} of {} of {}{cost}{gained}{open}", pruned.kept, pruned.of, l.name))
     };
     let pruned: Vec<String> = layers.iter().filter_map(pruned).collect();
     if !pruned.is_empty() {

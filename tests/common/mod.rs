@@ -213,6 +213,7 @@ pub fn options(chip: Chip) -> Options {
         method: "descent".parse().unwrap(),
         keep: Keep::parse(&[]).unwrap(),
         prune: Choose::Optimal,
+        refine: true,
         sparse: Default::default(),
         ridge: Ridge::Fixed(1e-2),
         noise: NoiseUse::Off,

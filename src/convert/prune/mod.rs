@@ -61,6 +61,10 @@ pub struct Pruned {
     pub cost: Option<f64>,
     /// Branch and bound came to an end; `None` without it.
     pub proven: Option<bool>,
+    /// What its readers lack on trained inputs, a share of their targets, with the channels that stay as they were trained and
+    /// as they were refined; `None` if they were not.
+    #[serde(default)]
+    pub refined: Option<[f64; 2]>,
 }
 
 /// The smaller network: node by node what is kept of the trained one.
@@ -184,7 +188,8 @@ impl Work<'_> {
             };
             let kept: Vec<usize> =
                 (0..self.network.nodes[i].shape.c).filter(|&c| !gone(&self.structure.origin[i][c])).collect();
-            let told = Pruned { kept: kept.len(), of: self.network.nodes[i].shape.c, cost: None, proven: None };
+            let told =
+                Pruned { kept: kept.len(), of: self.network.nodes[i].shape.c, cost: None, proven: None, refined: None };
             self.plan.kept.insert(i, kept);
             self.plan.told.entry(i).or_insert(told);
             self.plan.mean.insert(i, activity.remove(&i).unwrap_or_default().mean);
@@ -260,7 +265,9 @@ impl Work<'_> {
         }
         pruner.refit()?;
         self.plan.kept.insert(leader, pruner.those(true));
-        self.plan.told.insert(leader, Pruned { kept: size, of: node.shape.c, cost: Some(pruner.cost()), proven });
+        self.plan
+            .told
+            .insert(leader, Pruned { kept: size, of: node.shape.c, cost: Some(pruner.cost()), proven, refined: None });
         for (k, &j) in consumers.iter().enumerate() {
             self.plan.weights.insert(j, pruner.weights(k));
         }
