@@ -125,6 +125,11 @@ pub struct JobArgs {
     #[arg(long, value_name = "WHICH", help_heading = "Fit")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub targets: Option<String>,
+    /// Rectified units that never rest begin to fire where their values begin, not at zero, where what reads them allows it
+    /// (no padding): on or off [default: on]
+    #[arg(long, value_name = "on|off", help_heading = "Fit")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub offset: Option<String>,
     /// Layer solver: auto, rtn, feedback, descent or kbest [default: auto]
     #[arg(long, help_heading = "Fit")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -266,6 +271,7 @@ impl JobArgs {
             initial_potential: self.initial_potential.or(below.initial_potential),
             settle: self.settle.or(below.settle),
             targets: self.targets.or(below.targets),
+            offset: self.offset.or(below.offset),
             method: self.method.or(below.method),
             keep: self.keep.or(below.keep),
             prune: self.prune.or(below.prune),
@@ -303,6 +309,7 @@ impl JobArgs {
             initial_potential: text("calibrated"),
             settle: text("auto"),
             targets: text("auto"),
+            offset: text("on"),
             method: text("auto"),
             prune: text("optimal"),
             prune_by: text("cost"),
@@ -393,14 +400,11 @@ impl JobArgs {
                 "calibrated, half",
             )?,
             targets: word("targets", given("targets", &self.targets)?, "auto, response, linear")?,
+            offset: switch("offset", &self.offset)?,
             method: given("method", &self.method)?.parse()?,
             keep: Keep::parse(self.keep.as_deref().unwrap_or_default())?,
             prune: self.choose()?,
-            refine: match given("refine", &self.refine)?.as_str() {
-                "on" => true,
-                "off" => false,
-                other => return Err(unknown("refine", other, "on, off")),
-            },
+            refine: switch("refine", &self.refine)?,
             sparse: Sparsity::parse(
                 self.sparsity.as_deref().unwrap_or_default(),
                 self.fan_in,
@@ -542,6 +546,15 @@ pub(super) fn unknown(key: &str, value: &str, known: &str) -> Error {
 /// A value of an enum by its serde name.
 pub(super) fn word<T: serde::de::DeserializeOwned>(key: &str, value: &str, known: &str) -> Result<T> {
     serde_json::from_value(serde_json::Value::String(value.to_string())).map_err(|_| unknown(key, value, known))
+}
+
+/// A key of a resolved job that is on or off.
+fn switch(key: &str, value: &Option<String>) -> Result<bool> {
+    match given(key, value)?.as_str() {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        other => Err(unknown(key, other, "on, off")),
+    }
 }
 
 /// The serde name of an enum's value.

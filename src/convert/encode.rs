@@ -9,6 +9,7 @@
 
 use rayon::prelude::*;
 
+use super::offset;
 use super::tail;
 use super::views::Populations;
 use crate::compute::simd::{sum_pairs, vectorized};
@@ -83,6 +84,8 @@ pub struct Layer<'a> {
     pub population: Populations,
     /// Of thresholds, over those with the least squared response error.
     pub coarser: f64,
+    /// Units may have a value other than zero at rate zero.
+    pub above_zero: bool,
 }
 
 /// Chooses thresholds and populations.
@@ -95,8 +98,14 @@ pub fn code(layer: &Layer) -> Code {
         Some(ramps)
     };
     let mut ramps: Vec<Option<Vec<Ramp>>> = layer.samples.par_iter().map(chosen).collect();
-    // A channel that never left its silent range in calibration takes the layer's typical ramps.
-    let typical = typical(layer, &ramps);
+    // A channel that never left its silent range in calibration takes the layer's typical ramps, from zero on.
+    let typical = if layer.above_zero {
+        let from_zero: Vec<_> =
+            layer.samples.par_iter().map(|z| unit(&Layer { above_zero: false, ..*layer }, z)).collect();
+        typical(layer, &from_zero)
+    } else {
+        typical(layer, &ramps)
+    };
     let ramps: Vec<Vec<Ramp>> = ramps.iter_mut().map(|r| r.take().unwrap_or_else(|| typical.clone())).collect();
     let base = ramps.iter().map(|r| base(layer.activation, r)).collect();
     Code { ramps, base }
@@ -210,8 +219,12 @@ fn threshold(layer: &Layer, z: &[f32], hi: f64, top: f64) -> Option<Ramp> {
     };
     let theta =
         candidates.map(|theta| (theta, error(theta))).min_by(|a, b| a.1.total_cmp(&b.1)).map(|(theta, _)| theta)?;
-    let theta = theta * layer.coarser;
-    Some(Ramp::new(0.0, theta, theta))
+    let ramp = Ramp::new(0.0, theta, theta);
+    let plain = layer.population.rectified == 1 && top == f64::INFINITY && model.rounds();
+    let Ramp { start, width, .. } =
+        if plain && layer.above_zero { offset::above_zero(layer, z, ramp, levels) } else { ramp };
+    let width = width * layer.coarser;
+    Some(Ramp::new(start, width, width))
 }
 
 /// A leaky neuron's ramp: the straight line of current, and the ANN units of a spike, with the least squared error of

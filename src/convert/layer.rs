@@ -164,6 +164,7 @@ impl Walk<'_> {
                 steps: self.spiking.steps,
                 population: self.options.population,
                 coarser: self.coarser(),
+                above_zero: self.may_rest_above_zero(index),
             }),
         });
         let rows = rows(&task, code.as_ref());

@@ -14,6 +14,7 @@ mod initial;
 mod input;
 mod layer;
 mod linear;
+mod offset;
 mod prune;
 mod quantize;
 mod record;
@@ -113,6 +114,8 @@ pub struct Options {
     /// Steps of input that layers of neurons integrate before their first chance to fire, where the input is uneven.
     pub settle: Settle,
     pub targets: Targets,
+    /// Units that never rest begin to fire where their values begin, not at zero.
+    pub offset: bool,
     pub method: Method,
     /// Sizes of layers that are to be smaller than the trained ones.
     pub keep: Keep,

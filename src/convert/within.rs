@@ -76,12 +76,18 @@ impl Walk<'_> {
         Ok(tried)
     }
 
+    /// Biases of few bits, or one scale for all rows of a layer.
+    pub(super) fn narrow(&self) -> bool {
+        self.rules.grid.is_some()
+            && (self.rules.owner == ScaleOwner::Layer || self.options.chip.state.bias_bits < NARROW)
+    }
+
     /// Where a layer's units share a scale, or biases have few bits, one unit with a large bias or large weights (mostly one
     /// that is nearly always silent, so that its threshold is low) makes all others coarse. Its threshold is widened instead,
     /// and its targets with it; none if no unit needs it.
     pub(super) fn widened<'a>(&self, code: &'a mut Code, solved: &Solved, targets: &mut Sums) -> Option<&'a Code> {
         let shared = self.rules.owner == ScaleOwner::Layer;
-        let narrow = shared || self.options.chip.state.bias_bits < NARROW;
+        let narrow = self.narrow();
         // a threshold that stands for twice as much halves the current, where that is proportional to the unit's input
         let through_zero = |r: &Ramp| r.start == 0.0 && r.rest == 0.0;
         let proportional = code.population() == 1 && code.ramps.iter().flatten().all(through_zero);

@@ -210,6 +210,7 @@ pub fn options(chip: Chip) -> Options {
         settle: Settle::Repeated(vec![1]),
         initial: Initial::Calibrated,
         targets: Targets::Linear,
+        offset: true,
         method: "descent".parse().unwrap(),
         keep: Keep::parse(&[]).unwrap(),
         prune: Choose::Optimal,
