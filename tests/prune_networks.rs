@@ -3,26 +3,13 @@
 
 mod common;
 
+use common::networks::{self, K3, block, layer};
 use synfit::chip::Chip;
 use synfit::compute::Device;
 use synfit::convert::{Choose, Conversion, Former, Images, Keep, Options, Silent, convert, smaller, sweep};
 use synfit::error::Result;
-use synfit::network::{Activation, Block, Dataset, Head, Layout, Network, Node, Op, Shape, Window};
+use synfit::network::{Activation, Network, Node, Op, Shape, Window};
 use synfit::spiking::{SpikingOp, simulate};
-
-const K3: Window = Window { kernel: [3, 3], stride: [1, 1], dilation: [1, 1], pad: [1, 1] };
-
-fn block(seed: u64, source: usize, window: Window, from: usize, to: usize, groups: usize) -> Block {
-    let fan = from / groups * window.taps();
-    let scale = (3.0 / fan as f32).sqrt();
-    let weight = common::reals(seed, to * fan).iter().map(|v| v * scale).collect();
-    Block { source, window, groups, weight }
-}
-
-fn layer(name: &str, shape: Shape, blocks: Vec<Block>, activation: Activation) -> Node {
-    let bias = common::reals(shape.len() as u64, shape.c).iter().map(|v| 0.1 * v).collect();
-    Node { name: name.into(), shape, op: Op::Neurons { blocks, bias, activation } }
-}
 
 /// input 3x8x8 -> a (8) -> skip: b (12, reads a and the input) -> depthwise d (12) -> concat (a, d) -> permuted -> pool ->
 /// dense e (10) -> readout (4).
@@ -51,20 +38,11 @@ fn network() -> Network {
         layer("e", Shape::new(10, 1, 1), vec![block(5, 6, Window::whole(Shape::new(20, 4, 4)), 20, 10, 1)], relu),
         layer("out", Shape::new(4, 1, 1), vec![block(6, 7, Window::POINT, 10, 4, 1)], Activation::Linear),
     ];
-    Network {
-        name: "tied".into(),
-        output: nodes.len() - 1,
-        nodes,
-        head: Head::None,
-        layout: Layout::Nchw,
-        input_scale: vec![1.0; 3],
-        input_shift: vec![0.0; 3],
-    }
+    networks::network("tied", nodes)
 }
 
 fn images(network: &Network) -> Images {
-    let data = Dataset::uniform(network.input_shape(), 60, &[0.0], &[1.0], 3).unwrap();
-    Images { data, scale: vec![1.0], shift: vec![0.0] }
+    networks::images(network, 0.0, 60, 3)
 }
 
 fn options(keep: &str) -> Options {

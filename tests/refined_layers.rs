@@ -2,60 +2,31 @@
 
 mod common;
 
+use common::networks::{self, K3, block, layer};
 use synfit::chip::Chip;
 use synfit::compute::Device;
-use synfit::convert::{Conversion, Finished, Images, Keep, Options, Silent, convert, resume};
-use synfit::network::{Activation, Block, Dataset, Head, Layout, Network, Node, Op, Shape, Window};
-use synfit::spiking::{SpikingOp, simulate};
+use synfit::convert::{Conversion, Finished, Keep, Options, Settle, Silent, convert, resume, with_remainders};
+use synfit::network::{Activation, Network, Node, Op, Shape, Window};
+use synfit::spiking::{Schedule, SpikingOp};
 
-const K3: Window = Window { kernel: [3, 3], stride: [1, 1], dilation: [1, 1], pad: [1, 1] };
 const HALF: Window = Window { stride: [2, 2], ..K3 };
-
-fn block(seed: u64, source: usize, window: Window, from: usize, to: usize) -> Block {
-    let fan = from * window.taps();
-    let scale = (3.0 / fan as f32).sqrt();
-    let weight = common::reals(seed, to * fan).iter().map(|v| v * scale).collect();
-    Block { source, window, groups: 1, weight }
-}
-
-fn layer(name: &str, shape: Shape, blocks: Vec<Block>) -> Node {
-    let bias = common::reals(shape.len() as u64, shape.c).iter().map(|v| 0.1 * v).collect();
-    Node { name: name.into(), shape, op: Op::Neurons { blocks, bias, activation: Activation::Relu } }
-}
 
 /// input 3x8x8 -> stem (6) -> inner (12) -> sum (8 x 4 x 4, reads inner with a stride and the stem over a shortcut) -> dense
 /// (16, reads sum) -> readout (4).
 fn network() -> Network {
     let at = |c: usize| Shape::new(c, 8, 8);
     let sum = Shape::new(8, 4, 4);
-    let mut nodes = vec![
+    let relu = Activation::Relu;
+    let point = Window { stride: [2, 2], ..Window::POINT };
+    let nodes = vec![
         Node { name: "input".into(), shape: at(3), op: Op::Input },
-        layer("stem", at(6), vec![block(1, 0, K3, 3, 6)]),
-        layer("inner", at(12), vec![block(2, 1, K3, 6, 12)]),
-        layer(
-            "sum",
-            sum,
-            vec![block(3, 2, HALF, 12, 8), block(4, 1, Window { stride: [2, 2], ..Window::POINT }, 6, 8)],
-        ),
-        layer("dense", Shape::new(16, 1, 1), vec![block(5, 3, Window::whole(sum), 8, 16)]),
-        layer("out", Shape::new(4, 1, 1), vec![block(6, 4, Window::POINT, 16, 4)]),
+        layer("stem", at(6), vec![block(1, 0, K3, 3, 6, 1)], relu),
+        layer("inner", at(12), vec![block(2, 1, K3, 6, 12, 1)], relu),
+        layer("sum", sum, vec![block(3, 2, HALF, 12, 8, 1), block(4, 1, point, 6, 8, 1)], relu),
+        layer("dense", Shape::new(16, 1, 1), vec![block(5, 3, Window::whole(sum), 8, 16, 1)], relu),
+        layer("out", Shape::new(4, 1, 1), vec![block(6, 4, Window::POINT, 16, 4, 1)], Activation::Linear),
     ];
-    let Op::Neurons { activation, .. } = &mut nodes[5].op else { panic!() };
-    *activation = Activation::Linear;
-    Network {
-        name: "residual".into(),
-        output: nodes.len() - 1,
-        nodes,
-        head: Head::None,
-        layout: Layout::Nchw,
-        input_scale: vec![1.0; 3],
-        input_shift: vec![0.0; 3],
-    }
-}
-
-fn images(network: &Network, count: usize, seed: u64) -> Images {
-    let data = Dataset::uniform(network.input_shape(), count, &[-1.0], &[1.0], seed).unwrap();
-    Images { data, scale: vec![1.0], shift: vec![0.0] }
+    networks::network("residual", nodes)
 }
 
 fn options(keep: &str, refine: bool) -> Options {
@@ -66,18 +37,12 @@ fn options(keep: &str, refine: bool) -> Options {
 
 fn converted(dev: &Device, network: &Network, options: &Options) -> Conversion {
     let folder = tempfile::tempdir().unwrap();
-    convert(dev, network, &images(network, 80, 3), options, folder.path(), &Silent).unwrap()
+    convert(dev, network, &networks::images(network, -1.0, 80, 3), options, folder.path(), &Silent).unwrap()
 }
 
-/// Relative error of the outputs on images that nothing was fitted to.
+/// On images that nothing was fitted to.
 fn error(network: &Network, conversion: &Conversion) -> f64 {
-    let dev = Device::cpu();
-    let raw = images(network, 40, 4).data.batch(0..40).unwrap();
-    let simulation = simulate::Simulation::new(&dev, &conversion.spiking).unwrap();
-    let spiking = simulation.run(&dev, 40, &raw, &mut simulate::Activity::default()).unwrap();
-    let trained = synfit::forward::Forward::new(&dev, network).unwrap().run(&dev, 40, &raw).unwrap();
-    let wide = |v: Vec<f32>| v.into_iter().map(f64::from).collect::<Vec<_>>();
-    common::relative_error(&wide(spiking), &wide(trained))
+    networks::output_error(&Device::cpu(), network, &conversion.spiking, &networks::images(network, -1.0, 40, 4))
 }
 
 fn refined(conversion: &Conversion) -> Vec<Option<[f64; 2]>> {
@@ -118,9 +83,31 @@ fn a_resumed_conversion_refines_alike() {
     let done: Vec<Finished> =
         nodes.zip(whole.layers.clone()).map(|(node, record)| Finished { node, record }).take(2).collect();
     let folder = tempfile::tempdir().unwrap();
-    let again = resume(&dev, &network, &images(&network, 80, 3), &options, folder.path(), &Silent, done).unwrap();
+    let again =
+        resume(&dev, &network, &networks::images(&network, -1.0, 80, 3), &options, folder.path(), &Silent, done)
+            .unwrap();
     assert_eq!(again.spiking, whole.spiking);
     assert_eq!(refined(&again), refined(&whole));
+}
+
+/// The remainder of a reader is no reader of its own.
+#[test]
+fn layers_of_remainders_are_refined_alike() {
+    let plain = network();
+    let network = with_remainders(&plain, false);
+    let options = |refine| Options {
+        schedule: Schedule::Layered,
+        settle: Settle::Repeated(vec![0]),
+        ..options("inner=6", refine)
+    };
+    let [off, on] = [false, true].map(|refine| converted(&Device::cpu(), &network, &options(refine)));
+    let told = |name: &str| on.layers.iter().find(|l| l.name == name).and_then(|l| l.pruned?.refined);
+    // the stem's remainder is heard over the shortcut, by the sum
+    assert!(network.nodes.iter().any(|n| n.name == "stem.remainder"));
+    let [before, after] = told("inner").unwrap();
+    assert!(after < 0.9 * before, "{before} -> {after}");
+    let errors = [&off, &on].map(|c| error(&network, c));
+    assert!(errors[1] < errors[0], "{errors:?}");
 }
 
 /// Errors are not followed through pools: the layer keeps its trained channels' targets.
@@ -137,7 +124,7 @@ fn a_layer_that_is_read_past_a_pool_is_left_alone() {
         },
     );
     let Op::Neurons { blocks, .. } = &mut network.nodes[4].op else { panic!() };
-    *blocks = vec![block(3, 3, K3, 12, 8)];
+    *blocks = vec![block(3, 3, K3, 12, 8, 1)];
     for (node, source) in [(5, 4), (6, 5)] {
         let Op::Neurons { blocks, .. } = &mut network.nodes[node].op else { panic!() };
         blocks[0].source = source;

@@ -7,6 +7,7 @@ mod convert;
 mod demo;
 mod devices;
 mod graph;
+mod images;
 mod inspect;
 mod job;
 mod kept;

@@ -98,24 +98,23 @@ pub fn code(layer: &Layer) -> Code {
         Some(ramps)
     };
     let mut ramps: Vec<Option<Vec<Ramp>>> = layer.samples.par_iter().map(chosen).collect();
-    // A channel that never left its silent range in calibration takes the layer's typical ramps, from zero on.
-    let typical = if layer.above_zero {
-        let from_zero: Vec<_> =
-            layer.samples.par_iter().map(|z| unit(&Layer { above_zero: false, ..*layer }, z)).collect();
-        typical(layer, &from_zero)
-    } else {
-        typical(layer, &ramps)
-    };
+    // A channel that never left its silent range in calibration takes the layer's typical ramps.
+    let typical = typical(layer, &ramps);
     let ramps: Vec<Vec<Ramp>> = ramps.iter_mut().map(|r| r.take().unwrap_or_else(|| typical.clone())).collect();
     let base = ramps.iter().map(|r| base(layer.activation, r)).collect();
     Code { ramps, base }
 }
 
 fn typical(layer: &Layer, ramps: &[Option<Vec<Ramp>>]) -> Vec<Ramp> {
-    let mut known: Vec<&Vec<Ramp>> = ramps.iter().flatten().collect();
+    // a rectifier that never fires rests at zero, wherever others begin
+    let from_zero = |r: &Ramp| match layer.activation {
+        Activation::Relu if layer.above_zero => Ramp::new(0.0, r.start + r.width, r.start + r.width),
+        _ => *r,
+    };
+    let mut known: Vec<Vec<Ramp>> = ramps.iter().flatten().map(|r| r.iter().map(from_zero).collect()).collect();
     known.sort_by(|a, b| a[0].width.abs().total_cmp(&b[0].width.abs()));
     match known.get(known.len() / 2) {
-        Some(middle) => (*middle).clone(),
+        Some(middle) => middle.clone(),
         None => unit(layer, &[-1.0, 1.0]).unwrap_or_else(|| vec![Ramp::new(0.0, 1.0, 1.0)]),
     }
 }

@@ -73,20 +73,22 @@ impl Trim {
         };
         Ok(Some(Self { blocks, bias: rows.iter().map(|&r| bias[r]).collect(), picked }))
     }
-}
 
-impl Trim {
     /// Makes the rows those of `refined`; `trained`: the whole layer's blocks.
     pub fn refine(&mut self, trained: &[Block], refined: &Refined) {
         let Some(picked) = &mut self.picked else { return };
-        for ((block, trained), refined) in self.blocks.iter_mut().zip(trained).zip(&refined.blocks) {
+        let n = refined.w.len() / picked.kept.len();
+        let mut first = 0;
+        for (block, trained) in self.blocks.iter_mut().zip(trained) {
             let width = trained.weight.len() / picked.shape.c;
-            let rows = block.weight.chunks_exact_mut(width).zip(refined.weight.chunks_exact(width));
+            let rows = block.weight.chunks_exact_mut(width).zip(refined.w.chunks_exact(n));
             for ((row, refined), &kept) in rows.zip(&picked.kept) {
                 // fitted to what stays of its inputs, it changes as the row of all inputs does
                 let trained = &trained.weight[kept * width..(kept + 1) * width];
-                row.iter_mut().zip(refined.iter().zip(trained)).for_each(|(w, (new, old))| *w += new - old);
+                let change = refined[first..first + width].iter().zip(trained);
+                row.iter_mut().zip(change).for_each(|(w, (new, old))| *w += new - old);
             }
+            first += width;
         }
         self.bias.clone_from(&refined.bias);
         picked.told.refined = Some([refined.before, refined.after]);

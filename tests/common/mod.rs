@@ -1,6 +1,7 @@
 //! The harness that the integration tests share: devices, random data and shapes, f64 references, files.
 #![allow(dead_code, reason = "every test file uses its own part")]
 
+pub mod networks;
 pub mod reference;
 
 use std::path::PathBuf;

@@ -14,6 +14,7 @@ mod target;
 use rayon::prelude::*;
 
 use super::linear::Linear;
+use super::remainder;
 use super::trim::Trim;
 use super::walk::Walk;
 use super::worker::At;
@@ -109,18 +110,12 @@ impl Walk<'_> {
                 change(&mut search.bias, &step.bias);
             }
         }
-        let n: usize = search.blocks.iter().map(PatchSpec::entries).sum();
-        let mut first = 0;
-        let blocks = search.blocks.iter().zip(&search.sources).map(|(b, &source)| {
-            let columns = first..first + b.entries();
-            first = columns.end;
-            let weight =
-                search.w.chunks_exact(n).flat_map(|row| row[columns.clone()].iter().map(|w| *w as f32)).collect();
-            Block { source, window: b.window, groups: 1, weight }
-        });
+        let single = |v: Vec<f64>| v.into_iter().map(|v| v as f32).collect();
         Ok(Some(Refined {
-            blocks: blocks.collect(),
-            bias: search.bias.iter().map(|b| *b as f32).collect(),
+            sources: search.sources,
+            blocks: search.blocks,
+            w: single(search.w),
+            bias: single(search.bias),
             before: before.unwrap_or(0.0),
             after: best,
         }))
@@ -134,9 +129,16 @@ impl Walk<'_> {
             return None;
         }
         let rows = |j: usize| plan.kept.get(&j).cloned().unwrap_or_else(|| (0..network.nodes[j].shape.c).collect());
-        let read = (index + 1..network.nodes.len()).filter(|&j| network.nodes[j].sources().contains(&index));
+        let reads = |j: &usize| network.nodes[*j].sources().contains(&index);
+        let mut read: Vec<usize> = (index + 1..network.nodes.len()).filter(reads).collect();
+        if read.iter().any(|&j| remainder::of(network, j) == Some(index)) {
+            // that remainder is fitted to what its spikes leave of the trained layer
+            return None;
+        }
+        // the remainder of a reader reads it as the reader does
+        read.retain(|&j| remainder::of(network, j).is_none());
         let readers: Vec<Reader> =
-            read.map(|j| Reader::new(network, j, rows(j), index, kept)).collect::<Option<_>>()?;
+            read.into_iter().map(|j| Reader::new(network, j, rows(j), index, kept)).collect::<Option<_>>()?;
         if readers.is_empty() {
             return None;
         }

@@ -1,5 +1,6 @@
 //! A layer that reads the pruned one: what it lacks of its trained pre-activations, and what it asks of its input.
 
+use super::super::aware::needed;
 use super::super::linear::Linear;
 use super::super::remainder;
 use super::super::residual::Baseline;
@@ -13,7 +14,7 @@ use crate::network::{Activation, Network, Op, Shape, Window};
 
 /// A reader of layer `of`, as it is fitted now.
 pub struct Reader {
-    pub node: usize,
+    node: usize,
     of: usize,
     /// Channels that stay, and how many there were.
     rows: Vec<usize>,
@@ -22,7 +23,7 @@ pub struct Reader {
     pub blocks: Vec<PatchSpec>,
     pub output: Shape,
     /// Where it is silent, any current that keeps it so will do.
-    pub rectified: bool,
+    rectified: bool,
     /// output.c x n, and output.c: the trained weights from what stays, and as fitted now.
     pub trained: Vec<f64>,
     pub w: Vec<f64>,
@@ -146,12 +147,17 @@ impl<'a> Placed<'a> {
     /// `whole`: the trained layer's activations before it was pruned.
     pub fn lacks(&self, at: &mut At<'_>, whole: &Buffer<f32>, xs: &[&Buffer<f32>]) -> Result<Buffer<f32>> {
         let (dev, images, network) = (at.dev, at.images(), at.walk.network);
-        let others = network.nodes[self.reader.node].sources();
-        let others: Vec<Option<Buffer<f32>>> = others
-            .into_iter()
-            .map(|source| (source != self.reader.of).then(|| at.activations(source)).transpose())
-            .collect::<Result<_>>()?;
-        let inputs: Vec<&Buffer<f32>> = others.iter().map(|x| x.as_ref().unwrap_or(whole)).collect();
+        let sources = network.nodes[self.reader.node].sources();
+        // of the trained layer's inputs only remainders, which are zero, are not among its own
+        let own = |source: usize| self.reader.sources.iter().position(|&s| s == source).map(|k| xs[k]);
+        let silent: Vec<Option<Buffer<f32>>> =
+            sources.iter().map(|&s| own(s).is_none().then(|| at.activations(s)).transpose()).collect::<Result<_>>()?;
+        let input = |(k, &s): (usize, &usize)| match own(s) {
+            Some(_) if s == self.reader.of => whole,
+            Some(x) => x,
+            None => silent[k].as_ref().unwrap_or(whole),
+        };
+        let inputs: Vec<&Buffer<f32>> = sources.iter().enumerate().map(input).collect();
         let mut t = self.whole.linear(dev, images, &inputs)?;
         if let Some(index) = &self.picked {
             let mut rows = dev.scratch(images * index.len())?;
@@ -172,7 +178,7 @@ impl<'a> Placed<'a> {
             return Ok(rest);
         }
         let (t, rest) = (dev.view(&t)?, dev.view(&rest)?);
-        let lacking = |(t, rest): (&f32, &f32)| super::super::aware::needed(*t, *rest, f32::INFINITY);
+        let lacking = |(t, rest): (&f32, &f32)| needed(*t, *rest, f32::INFINITY);
         dev.upload(&t.iter().zip(rest.iter()).map(lacking).collect::<Vec<_>>())
     }
 

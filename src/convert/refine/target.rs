@@ -6,11 +6,15 @@ use super::super::worker::At;
 use crate::compute::gram::PatchSpec;
 use crate::compute::{Buffer, Device, gather};
 use crate::error::Result;
-use crate::network::{Block, Network, Shape};
+use crate::network::Shape;
 
-/// The refined layer: as `Op::Neurons`, with the rows that stay, over the whole trained sources.
+/// The refined layer: the rows that stay, over the whole trained sources.
 pub struct Refined {
-    pub blocks: Vec<Block>,
+    /// Per block: the node that it reads, and its patches.
+    pub sources: Vec<usize>,
+    pub blocks: Vec<PatchSpec>,
+    /// rows x n over the blocks' patch entries in order.
+    pub w: Vec<f32>,
     pub bias: Vec<f32>,
     /// What readers lack of their targets, a share of these: with the trained channels, and with these.
     pub before: f64,
@@ -31,31 +35,15 @@ impl Target {
     /// `kept`: channels that stay of layer `node`.
     pub fn new(walk: &Walk<'_>, dev: &Device, node: usize, kept: &[usize], refined: &Refined) -> Result<Self> {
         let shape = walk.network.nodes[node].shape;
-        let blocks: Vec<PatchSpec> = refined.patches(walk.network).collect();
-        let w: Vec<f32> = (0..kept.len())
-            .flat_map(|r| {
-                refined.blocks.iter().flat_map(move |b| {
-                    let width = b.weight.len() / kept.len();
-                    &b.weight[r * width..(r + 1) * width]
-                })
-            })
-            .copied()
-            .collect();
         let area = shape.area();
         let place = |i: usize| kept.binary_search(&(i / area)).map_or(u32::MAX, |c| (c * area + i % area) as u32);
         Ok(Self {
             node,
-            layer: Linear::new(dev, &blocks, Shape { c: kept.len(), ..shape }, &w, &refined.bias)?,
-            sources: refined.blocks.iter().map(|b| b.source).collect(),
+            layer: Linear::new(dev, &refined.blocks, Shape { c: kept.len(), ..shape }, &refined.w, &refined.bias)?,
+            sources: refined.sources.clone(),
             len: kept.len() * area,
             place: dev.upload(&(0..shape.len()).map(place).collect::<Vec<_>>())?,
         })
-    }
-}
-
-impl Refined {
-    fn patches<'a>(&'a self, network: &'a Network) -> impl Iterator<Item = PatchSpec> + 'a {
-        self.blocks.iter().map(|b| PatchSpec { input: network.nodes[b.source].shape, window: b.window, groups: 1 })
     }
 }
 
