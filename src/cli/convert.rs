@@ -10,7 +10,7 @@ use super::progress::Progress;
 use super::{search, table};
 use crate::chip::PairNoise;
 use crate::compare::{Decision, Point, Spread, Trial, check_labels, compare, compare_at, compare_programmed};
-use crate::convert::{self, Finished, Former, NoiseUse, fits};
+use crate::convert::{self, Finished, Former, NoiseUse, Parts, fits};
 use crate::error::{Error, Result};
 use crate::export;
 use crate::network;
@@ -166,7 +166,8 @@ pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])], keep: K
         notes: report::notes(
             &conversion.layers,
             job.test.is_none() && !is_uniform(calibration_source),
-            options.chip.neuron.reset,
+            &options.chip.neuron,
+            options.schedule,
         ),
         layers: conversion.layers,
         cost: Some(Cost::of(&options.chip, &placement, &record)),
@@ -203,6 +204,13 @@ fn lengths(steps: u32) -> Vec<u32> {
     (0..).map(|k| 1 << k).take_while(|&t| t < steps).chain([steps]).collect()
 }
 
+/// The largest part of a response error and its share of all.
+fn mostly(parts: Option<Parts>) -> String {
+    parts
+        .map(|parts| parts.largest())
+        .map_or_else(|| "-".into(), |(name, share)| format!("{name} {:.0} %", 100.0 * share))
+}
+
 /// The tables and the result line.
 pub fn print(report: &Report, out: &Path, json: bool) -> Result<()> {
     if json {
@@ -224,6 +232,7 @@ pub fn print(report: &Report, out: &Path, json: bool) -> Result<()> {
                 format!("{:.2e}", l.error.fit),
                 format!("{:.2e}", l.error.grid),
                 l.response_error.map_or_else(|| "-".into(), |e| format!("{e:.2e}")),
+                mostly(l.parts),
                 l.rate.map_or_else(|| "-".into(), |r| format!("{r:.3}")),
                 table::percent(l.dead),
                 format!("{:.2}", l.seconds),
@@ -235,8 +244,9 @@ pub fn print(report: &Report, out: &Path, json: bool) -> Result<()> {
             row
         })
         .collect();
-    let mut header =
-        vec!["layer", "kind", "inputs", "outputs", "round", "fit", "stored", "response", "rate", "dead", "seconds"];
+    let mut header = vec![
+        "layer", "kind", "inputs", "outputs", "round", "fit", "stored", "response", "mostly", "rate", "dead", "seconds",
+    ];
     if thinned {
         header.push("density");
     }

@@ -6,7 +6,7 @@ use super::{LayerRecord, Response};
 use crate::compute::Device;
 use crate::compute::simd::{sum_pairs, vectorized};
 use crate::error::Result;
-use crate::spiking::{Decode, Responder, SpikingNode};
+use crate::spiking::{Responder, SpikingNode};
 
 impl Walk<'_> {
     /// Runs layer `index` on the calibration images; keeps its trains and what the report says of them.
@@ -61,14 +61,7 @@ impl Tally {
         let len = node.shape.len();
         let area = node.shape.area();
         self.fired.resize(len, false);
-        // a channel that was pruned has no response
-        let all = node.decode.origin.contains(&Decode::ALL);
-        let mut kept = vec![all; node.decode.channels];
-        for &origin in &node.decode.origin {
-            if let Some(kept) = kept.get_mut(origin as usize) {
-                *kept = true;
-            }
-        }
+        let kept = node.decode.answered();
         for (image, values) in totals.chunks_exact(len).zip(trained.chunks_exact(node.decode.channels * area)) {
             self.neurons += len as f64;
             let rates: Vec<f32> = image.iter().map(|&n| (f64::from(n) * rate) as f32).collect();

@@ -186,13 +186,14 @@ impl Walk<'_> {
             }
         };
         let layer = self.store(&task, &solved)?;
-        let stored = self.append(&task, layer, code);
+        let stored = self.append(&task, layer, code.clone());
         self.push(self.rounding_down(index, stored))?;
         let mut record = record(&task, &solved, &self.spiking.nodes[index]);
         self.keep_signs(index);
         if keep {
             self.initial_potentials(index)?;
             self.fire(index, &mut record)?;
+            record.parts = code.map(|code| self.parts(&task, &code, &record.error)).transpose()?.flatten();
         }
         self.workers.iter_mut().for_each(|worker| worker.refined = None);
         record.seconds = start.elapsed().as_secs_f64();

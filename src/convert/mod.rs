@@ -15,6 +15,7 @@ mod input;
 mod layer;
 mod linear;
 mod offset;
+mod parts;
 mod prune;
 mod quantize;
 mod record;
@@ -51,6 +52,7 @@ use crate::network::{Dataset, Network};
 use crate::spiking::{Schedule, SpikingNetwork};
 
 pub use fingerprint::{Fingerprint, Hash};
+pub use parts::Parts;
 pub use prune::{Choose, Curve, Keep, Pruned, sweep};
 pub use remainder::with_remainders;
 pub use restore::Finished;
@@ -204,7 +206,7 @@ pub fn go_on(watch: &dyn Watch) -> Result<()> {
 
 /// One fitted layer, for the report. Errors are relative: sum ||W x + b - t||^2 / sum ||t - mean t||^2, over the
 /// calibration samples, in thresholds.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct LayerRecord {
     pub name: String,
     /// conv, depthwise, dense or readout.
@@ -234,6 +236,9 @@ pub struct LayerRecord {
     pub damping: f64,
     /// Relative error of the decoded rates against the trained activations, calibration images.
     pub response_error: Option<f64>,
+    /// What it is made of, the first calibration images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parts: Option<Parts>,
     /// Mean rate, and the fractions of neurons that never fired and that fired at every chance.
     pub rate: Option<f64>,
     pub dead: Option<f64>,
@@ -241,7 +246,14 @@ pub struct LayerRecord {
     pub seconds: f64,
 }
 
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+impl LayerRecord {
+    /// Whether the layer is the remainder of another.
+    pub fn is_remainder(&self) -> bool {
+        self.name.ends_with(remainder::SUFFIX)
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct Errors {
     /// Rounded to nearest with the max-abs scale: what chip tools ship.
     pub round: f64,

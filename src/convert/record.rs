@@ -45,6 +45,7 @@ pub(super) fn record(task: &Task, solved: &Solved, node: &SpikingNode) -> LayerR
         pruned: task.picked.map(|p| p.told),
         sparse: task.thin.as_ref().map(|t| t.told),
         response_error: None,
+        parts: None,
         rate: None,
         dead: None,
         saturated: None,

@@ -26,7 +26,7 @@ const INITIAL: f64 = 0.2;
 const COARSER: f64 = 1.25;
 
 /// Appended to the name of a layer for that of its remainder.
-const SUFFIX: &str = ".remainder";
+pub(super) const SUFFIX: &str = ".remainder";
 
 /// Inputs up to which a layer may have a remainder: its least squares take the square of them.
 const MOST_INPUTS: usize = 8192;

@@ -104,6 +104,20 @@ impl Model {
         }
     }
 
+    /// The long-run rate (spikes per step) under the constant current `current` (thresholds per step): what `inverse` inverts,
+    /// without the rounding of periods to whole steps.
+    pub fn rate(&self, current: f64) -> f64 {
+        let rest = f64::from(self.refractory);
+        let rate = match (self.reset, self.is_leaky()) {
+            (_, false) if current <= 0.0 => 0.0,
+            (Reset::Subtract, false) => current / (1.0 + current * rest),
+            (Reset::Zero, false) => 1.0 / (1.0f64.max(1.0 / current) + rest),
+            (_, true) if current <= 1.0 => 0.0,
+            (_, true) => 1.0 / (((1.0 - 1.0 / current).ln() / f64::from(self.decay).ln()).max(1.0) + rest),
+        };
+        rate.min(self.max_rate())
+    }
+
     /// A good initial potential, in thresholds: half a threshold makes the expected rounding error of a soft reset
     /// zero (Bu et al. 2022, theorem 2); after a reset to zero it brings the first spike half a period early, so that
     /// the count T/P is rounded to nearest instead of down.

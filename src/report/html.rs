@@ -34,6 +34,7 @@ pub fn html(report: &Report) -> String {
          trained activations, all earlier layers' errors included.</p>",
     );
     errors(&mut out, &report.layers);
+    super::parts::section(&mut out, &report.layers);
     out.push_str("<h2>Activity</h2>");
     activity(&mut out, report);
     out.push_str("<h2>Layers</h2>");
@@ -203,7 +204,7 @@ fn layers(out: &mut String, layers: &[LayerRecord]) {
 }
 
 /// The last 32 characters of a long name.
-fn short(name: &str) -> String {
+pub(super) fn short(name: &str) -> String {
     let count = name.chars().count();
     if count <= 34 { name.to_string() } else { format!("…{}", name.chars().skip(count - 32).collect::<String>()) }
 }

@@ -3,8 +3,10 @@
 mod cost;
 mod curve;
 mod devices;
+mod diagnosis;
 mod html;
 mod memory;
+mod parts;
 mod sweep;
 
 use std::path::Path;
@@ -15,7 +17,7 @@ use crate::compare::{NoiseRecord, Point, TestRecord};
 use crate::compute::{DeviceInfo, Team};
 use crate::convert::{LayerRecord, Thinned};
 use crate::error::{Error, Result};
-use crate::neuron::Reset;
+use crate::neuron::Model;
 use crate::spiking::Schedule;
 
 pub use cost::{Cost, EnergyRecord};
@@ -93,22 +95,8 @@ pub struct Search {
     pub tried: Vec<Point>,
 }
 
-/// Response errors above this, and so many times that of the layer's weights, are the neurons' doing.
-const LOST: (f64, f64) = (1e-2, 5.0);
-
-/// Where neurons that are reset to zero lose more than the weights do: the first layer where that shows.
-fn lost_at_reset(layers: &[LayerRecord], reset: Reset) -> Option<String> {
-    let lost = |l: &&LayerRecord| l.response_error.is_some_and(|e| e > LOST.0 && e > LOST.1 * l.error.grid);
-    let layer = layers.iter().filter(|_| reset == Reset::Zero).find(lost)?;
-    Some(format!(
-        "{}: its rates are off by {:.1e} of their variance, its weights by {:.1e}: a reset to zero drops what a potential holds \
-         beyond the threshold, most where spikes come unevenly; more steps help a little, finer weights do not",
-        layer.name, layer.response_error?, layer.error.grid
-    ))
-}
-
 /// Notes on a conversion's figures. `seen`: the test images are the calibration images.
-pub fn notes(layers: &[LayerRecord], seen: bool, reset: Reset) -> Vec<String> {
+pub fn notes(layers: &[LayerRecord], seen: bool, model: &Model, schedule: Schedule) -> Vec<String> {
     let mut notes = Vec::new();
     if seen {
         notes.push("measured on the calibration images themselves: give others with --test".to_string());
@@ -127,7 +115,7 @@ pub fn notes(layers: &[LayerRecord], seen: bool, reset: Reset) -> Vec<String> {
         notes.push(format!("nodes left: {}", pruned.join("; ")));
     }
     notes.extend(thinned(layers));
-    notes.extend(lost_at_reset(layers, reset));
+    notes.extend(diagnosis::first_wrong(layers, model, schedule));
     let short: Vec<&LayerRecord> = layers.iter().filter(|l| l.samples < l.inputs as u64).collect();
     if let Some(worst) = short.iter().max_by(|a, b| {
         let ratio = |l: &LayerRecord| l.inputs as f64 / l.samples as f64;

@@ -76,6 +76,17 @@ impl Decode {
         Self { channels, origin: (0..channels as u32).collect(), gain, base: vec![0.0; channels] }
     }
 
+    /// Per ANN channel, whether some neuron stands for it: none does for one that was pruned.
+    pub fn answered(&self) -> Vec<bool> {
+        let mut answered = vec![self.origin.contains(&Decode::ALL); self.channels];
+        for &origin in &self.origin {
+            if let Some(answered) = answered.get_mut(origin as usize) {
+                *answered = true;
+            }
+        }
+        answered
+    }
+
     /// Values of one image, `channels x area`, from rates, `origin.len() x area`.
     pub fn values(&self, rates: &[f32], area: usize) -> Vec<f32> {
         let plain = self.origin.iter().enumerate().all(|(i, &origin)| origin as usize == i);

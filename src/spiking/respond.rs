@@ -65,17 +65,30 @@ impl Responder {
 
     /// Counts over T from the sources' totals over T, all trains of one step.
     pub fn run(&self, dev: &Device, images: usize, inputs: &[&Trains]) -> Result<Trains> {
+        if inputs.iter().any(|t| t.steps != 1) {
+            return Err(Error::work("response", "a source's total is missing"));
+        }
+        let totals = inputs.iter().map(|t| t.totals(dev)).collect::<Result<Vec<_>>>()?;
+        let current = self.currents(dev, images, &totals)?;
+        Ok(Trains::new(1, images, self.counts(dev, &current)?))
+    }
+
+    /// Mean currents (thresholds per step), images x shape, from the sources' totals over T.
+    pub fn currents(&self, dev: &Device, images: usize, totals: &[Buffer<f32>]) -> Result<Buffer<f32>> {
         let mut current = dev.scratch(images * self.shape.len())?;
         for (k, conv) in self.convs.iter().enumerate() {
-            let source = inputs.get(k).filter(|t| t.steps == 1);
-            let source = source.ok_or_else(|| Error::work("response", "a source's total is missing"))?;
-            let x = source.totals(dev)?;
+            let x = totals.get(k).ok_or_else(|| Error::work("response", "a source's total is missing"))?;
             let start = if k == 0 { Start::Zero } else { Start::Keep };
-            conv::real(dev, conv, images, &x, &self.weights[k], start, &mut current)?;
+            conv::real(dev, conv, images, x, &self.weights[k], start, &mut current)?;
         }
         activate::affine(dev, self.shape, &self.scale, &self.bias, &mut current)?;
+        Ok(current)
+    }
+
+    /// Spikes in T steps of constant currents.
+    pub fn counts(&self, dev: &Device, current: &Buffer<f32>) -> Result<Buffer<i32>> {
         let mut data = dev.scratch(current.len())?;
-        response::count(dev, &self.model, self.steps, self.shape, &self.initial, &current, &mut data)?;
-        Ok(Trains::new(1, images, data))
+        response::count(dev, &self.model, self.steps, self.shape, &self.initial, current, &mut data)?;
+        Ok(data)
     }
 }
