@@ -4,7 +4,8 @@
 seed is the set's number) and the same 500 test images. Prints a line a run, then a table for each schedule: means over the
 sets of agreement and relative error, and what each lever gains: the mean difference of the default run to the run without
 it, and its least and largest over the sets. Needs python3 with numpy; takes about two hours on two cores.
-Usage: benches/levers.py SYNFIT DATA [--schedule streaming|layered] [--steps 8,16,32] [--sets 0,1,2] [--bits 8]"""
+Usage: benches/levers.py SYNFIT DATA [--schedule streaming|layered] [--steps 8,16,32] [--sets 0,1,2] [--bits 8]
+  [--base=OPTIONS of every run] [--only LEVER,..]"""
 import argparse
 import json
 import pathlib
@@ -21,7 +22,7 @@ COMMON = [
     ("measured rates", ["--response", "analytic"]),
     ("ridge by cross-validation", ["--ridge", "0"]),
     ("a weight scale per channel", ["--bits-scale", "layer"]),
-    ("linear targets", ["--targets", "response"]),
+    ("response-aware targets", ["--targets", "linear"]),
 ]
 LEVERS = {
     "streaming": COMMON + [
@@ -41,6 +42,8 @@ def main():
     parser.add_argument("--steps", default="8,16,32")
     parser.add_argument("--sets", default="0,1,2")
     parser.add_argument("--bits", default="8")
+    parser.add_argument("--base", default="", help="options of every run")
+    parser.add_argument("--only", default="", help="levers' names with commas, instead of all")
     args = parser.parse_args()
     numbers = lambda text: [int(part) for part in text.split(",")]
     images = np.load(args.data / "cifar10/train2000_images.npy", mmap_mode="r")
@@ -54,9 +57,11 @@ def main():
 
 def table(args, folder, schedule, steps, sets):
     runs = {}
+    only = args.only.split(",") if args.only else [name for name, _ in LEVERS[schedule]]
+    levers = [lever for lever in LEVERS[schedule] if lever[0] in ["default", *only]]
     for part in sets:
         for t in steps:
-            for name, options in LEVERS[schedule]:
+            for name, options in levers:
                 test = convert(args, folder, schedule, t, part, options)
                 runs[name, t, part] = 100 * test["agreement"], test["relative_error"], test["spikes_per_image"]
                 print(f"# {schedule} T={t} set {part} {name}: {runs[name, t, part][0]:.2f} %, "
@@ -64,7 +69,7 @@ def table(args, folder, schedule, steps, sets):
     mean = lambda name, t, what: np.mean([runs[name, t, part][what] for part in sets])
     print(f"\n| {schedule}: lever | put back by | " + " | ".join(f"T = {t}" for t in steps) + " |")
     print("|---" * (2 + len(steps)) + "|")
-    for name, options in LEVERS[schedule]:
+    for name, options in levers:
         cells = []
         for t in steps:
             cell = f"{mean(name, t, 0):.1f} % ({mean(name, t, 1):.3f})"
@@ -82,7 +87,7 @@ def convert(args, folder, schedule, steps, part, options):
                "--labels", args.data / "cifar10/test2000_labels.npy", "--test-images", "500",
                "--scale", "0.00392156862745098", "--mean", "0.485,0.456,0.406", "--std", "0.229,0.224,0.225",
                "--bits", args.bits, "--schedule", schedule, "--steps", str(steps), "--seed", str(part),
-               "--device", "cpu", "--out", folder / "result", "--json", *options]
+               "--device", "cpu", "--out", folder / "result", "--json", *args.base.split(), *options]
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"{' '.join(options)}: {done.stderr.strip().splitlines()[-1]}")

@@ -250,6 +250,8 @@ def synfit(binary, data, images, test):
         command = [binary, "convert", "--model", f"{data}/networks/cifar10_resnet20_conv1x1.onnx", "--steps", str(STEPS)]
         command += ["--bits", str(BITS), "--images", str(images), "--test-images", str(test), "--device", "cpu"]
         command += ["--calibration", f"{cifar}/train2000_images.npy", "--test", f"{cifar}/test2000_images.npy"]
+        # the same pipeline: the other has no response-aware targets
+        command += ["--targets", "linear"]
         command += ["--scale", str(1 / 255), "--mean", ",".join(map(str, MEAN)), "--std", ",".join(map(str, STD))]
         before = cpu(resource.RUSAGE_CHILDREN)
         ran = subprocess.run(command + ["--out", f"{out}/r", "--json"], check=True, capture_output=True, text=True)

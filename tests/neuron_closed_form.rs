@@ -145,6 +145,11 @@ proptest! {
         let soft = Model { reset: Reset::Subtract, ..Model::IF };
         let got = f64::from(soft.count(soft.inverse(rate), 0.5, steps)) / f64::from(steps);
         prop_assert!((got - rate).abs() < 2e-5);
+        for model in [model, Model { reset: Reset::Subtract, ..model }, Model { max_spikes: 3, ..soft }] {
+            let back = model.rate(model.inverse(rate));
+            prop_assert!((back - rate).abs() < 1e-9 + 1e-6 * rate, "{} for {} of {:?}", back, rate, model);
+            prop_assert!(model.rate(1e9) <= model.max_rate() && model.rate(-rate) == 0.0);
+        }
     }
 
     #[test]

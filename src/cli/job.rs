@@ -120,8 +120,7 @@ pub struct JobArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub settle: Option<String>,
     /// Currents to fit: response (where a unit is silent or saturated, any current that keeps its neuron so) or linear
-    /// (the trained pre-activations everywhere); auto is response from the first layer on that is made smaller, else linear
-    /// [default: auto]
+    /// (the trained pre-activations everywhere) [default: response]
     #[arg(long, value_name = "WHICH", help_heading = "Fit")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub targets: Option<String>,
@@ -308,7 +307,7 @@ impl JobArgs {
             response: text("measured"),
             initial_potential: text("calibrated"),
             settle: text("auto"),
-            targets: text("auto"),
+            targets: text("response"),
             offset: text("on"),
             method: text("auto"),
             prune: text("optimal"),
@@ -399,7 +398,7 @@ impl JobArgs {
                 given("initial_potential", &self.initial_potential)?,
                 "calibrated, half",
             )?,
-            targets: word("targets", given("targets", &self.targets)?, "auto, response, linear")?,
+            targets: word("targets", given("targets", &self.targets)?, "response, linear")?,
             offset: switch("offset", &self.offset)?,
             method: given("method", &self.method)?.parse()?,
             keep: Keep::parse(self.keep.as_deref().unwrap_or_default())?,

@@ -17,10 +17,11 @@ use super::walk::Walk;
 use crate::compute::gram::{Moments, Sums};
 use crate::compute::{Device, activate};
 use crate::error::Result;
+use crate::network::{Activation, Op};
 
 /// Rounds: half of the units are silent in most layers, so that each round halves what is left to gain. A pruned network
 /// has more of it.
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 2;
 const ROUNDS_PRUNED: usize = 8;
 
 impl Walk<'_> {
@@ -32,16 +33,20 @@ impl Walk<'_> {
         // the first smaller or thinner layer, and all after it
         let first = self.plan.as_ref().and_then(|p| p.kept.keys().next());
         let pruned = first.is_some_and(|&first| task.index >= first) || task.thin.is_some() || self.thinned;
-        let wanted = match self.options.targets {
-            Targets::Auto => pruned,
-            targets => targets == Targets::Response,
-        };
+        let wanted = self.options.targets == Targets::Response;
         if !(wanted && linear && code.population() == 1 && !model.is_leaky() && !encode::inverts(&model)) {
             return Ok(sums);
         }
         let single = |v: &[f64]| v.iter().map(|v| *v as f32).collect::<Vec<_>>();
         let (gain, offset) = (single(&rows.gain), single(&rows.offset));
         let top = model.max_rate() as f32;
+        // all of a rectified layer's kept activations say as much as pre-activations do: what is silent is zero
+        let rectified = matches!(
+            self.network.nodes[task.index].op,
+            Op::Neurons { activation: Activation::Relu | Activation::Remainder, .. }
+        ) && task.picked.is_none()
+            && code.ramps.iter().flatten().all(|r| r.start >= 0.0)
+            && self.workers.iter().all(|w| w.ann[task.index].is_some());
         for round in 0..if pruned { ROUNDS_PRUNED } else { ROUNDS } {
             let solved = self.continuous(task, rows, &sums)?;
             let bias = single(&solved.bias);
@@ -53,7 +58,7 @@ impl Walk<'_> {
             let stage = format!("targets {} {}", task.name, round + 1);
             let done = self.each_batch(&stage, start, |at, (gain, offset, current, moments)| {
                 let (dev, images) = (at.dev, at.images());
-                let mut u = at.wanted(task)?;
+                let mut u = if rectified { at.trained(task.index)? } else { at.wanted(task)? };
                 activate::affine(dev, task.shape, gain, offset, &mut u)?;
                 let xs = at.rates(task)?;
                 let xs: Vec<_> = xs.iter().collect();

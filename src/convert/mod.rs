@@ -86,9 +86,8 @@ pub enum Initial {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Targets {
-    /// `Response` from the first layer on that is pruned, where there is more to make up for; else `Linear`.
-    Auto,
     /// Where a unit is silent or saturated, any current that keeps its neuron so.
+    #[serde(alias = "auto")]
     Response,
     /// The trained pre-activations everywhere.
     Linear,
