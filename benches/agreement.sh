@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Agreement in few steps: every bar one line, with what was measured and what is asked; exit status 1 if one is missed.
 # 8 bits, one scale per output channel, integrate-and-fire, 256 calibration images and default options unless said: 16 bits
-# for acasxu. Takes about half an hour on two cores. Needs
+# and response-aware targets for acasxu. Takes about half an hour on two cores. Needs
 # python3 with numpy. Usage: SYNFIT_DATA=DIR benches/agreement.sh [NAME ...]   (names as below; default all)
 # SYNFIT=PATH: that binary instead of a fresh build.
 set -euo pipefail
@@ -73,7 +73,7 @@ bar mlp_256x4 layered 4 "agreement>=99" -- --model "$networks/mnist_mlp_256x4.on
 for which in 1_1 3_3; do
     for row in 128:95 256:97 1024:99; do
         bar "acasxu_$which" layered "${row%:*}" "agreement>=${row#*:}" -- --model "$networks/acasxu_$which.onnx" \
-            "${acasxu[@]}" --images 256 --bits 16
+            "${acasxu[@]}" --images 256 --bits 16 --targets response
     done
 done
 bar cartpole layered 64 "agreement>=99" -- --model "$networks/cartpole_policy.onnx" "${cartpole[@]}" --images 256

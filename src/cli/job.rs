@@ -120,7 +120,8 @@ pub struct JobArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub settle: Option<String>,
     /// Currents to fit: response (where a unit is silent or saturated, any current that keeps its neuron so) or linear
-    /// (the trained pre-activations everywhere) [default: response]
+    /// (the trained pre-activations everywhere); auto: linear in a network with remainder layers of which nothing is made
+    /// smaller, else response [default: auto]
     #[arg(long, value_name = "WHICH", help_heading = "Fit")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub targets: Option<String>,
@@ -307,7 +308,7 @@ impl JobArgs {
             response: text("measured"),
             initial_potential: text("calibrated"),
             settle: text("auto"),
-            targets: text("response"),
+            targets: text("auto"),
             offset: text("on"),
             method: text("auto"),
             prune: text("optimal"),
@@ -398,7 +399,7 @@ impl JobArgs {
                 given("initial_potential", &self.initial_potential)?,
                 "calibrated, half",
             )?,
-            targets: word("targets", given("targets", &self.targets)?, "response, linear")?,
+            targets: word("targets", given("targets", &self.targets)?, "auto, response, linear")?,
             offset: switch("offset", &self.offset)?,
             method: given("method", &self.method)?.parse()?,
             keep: Keep::parse(self.keep.as_deref().unwrap_or_default())?,

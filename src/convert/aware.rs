@@ -33,7 +33,10 @@ impl Walk<'_> {
         // the first smaller or thinner layer, and all after it
         let first = self.plan.as_ref().and_then(|p| p.kept.keys().next());
         let pruned = first.is_some_and(|&first| task.index >= first) || task.thin.is_some() || self.thinned;
-        let wanted = self.options.targets == Targets::Response;
+        let wanted = match self.options.targets {
+            Targets::Auto => pruned || !self.has_remainders(),
+            targets => targets == Targets::Response,
+        };
         if !(wanted && linear && code.population() == 1 && !model.is_leaky() && !encode::inverts(&model)) {
             return Ok(sums);
         }

@@ -86,8 +86,10 @@ pub enum Initial {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Targets {
+    /// `Response`, but `Linear` in a network with remainder layers as long as nothing is pruned: what those send makes up
+    /// for as much, and spikes of units near silence cost more there.
+    Auto,
     /// Where a unit is silent or saturated, any current that keeps its neuron so.
-    #[serde(alias = "auto")]
     Response,
     /// The trained pre-activations everywhere.
     Linear,
