@@ -93,7 +93,7 @@ mod tests {
         let good = layer("conv1", 0.01, [0.0, 0.0, 0.0, 0.01, 0.0]);
         let spread = layer("conv2", 0.08, [0.001, 0.01, 0.0, 0.01, 0.06]);
         let worse = layer("conv3", 0.5, [0.5, 0.0, 0.0, 0.0, 0.0]);
-        assert_eq!(told(&[good.clone()], Model::IF, Schedule::Streaming), "");
+        assert_eq!(told(std::slice::from_ref(&good), Model::IF, Schedule::Streaming), "");
         let text = told(&[good.clone(), spread.clone(), worse.clone()], Model::IF, Schedule::Streaming);
         assert!(text.starts_with("conv2 ") && text.contains("8.0 %") && text.contains("unevenness 6.0 %"), "{text}");
         assert!(text.contains("--schedule layered"), "{text}");
