@@ -34,7 +34,7 @@ impl Walk<'_> {
         let first = self.plan.as_ref().and_then(|p| p.kept.keys().next());
         let pruned = first.is_some_and(|&first| task.index >= first) || task.thin.is_some() || self.thinned;
         let wanted = match self.options.targets {
-            Targets::Auto => pruned || !self.has_remainders(),
+            Targets::Auto => pruned || !(self.has_remainders() || self.rules.sign_of_source),
             targets => targets == Targets::Response,
         };
         if !(wanted && linear && code.population() == 1 && !model.is_leaky() && !encode::inverts(&model)) {
