@@ -17,7 +17,7 @@ import numpy as np
 
 # What is put back, and the options that do it. A ridge of 1e6 keeps the trained weights: biases alone are fitted.
 COMMON = [
-    ("default", []),
+    ("default", []),  # of --base, if there is one
     ("least squares", ["--ridge", "1e6"]),
     ("measured rates", ["--response", "analytic"]),
     ("ridge by cross-validation", ["--ridge", "0"]),
@@ -58,7 +58,13 @@ def main():
 def table(args, folder, schedule, steps, sets):
     runs = {}
     only = args.only.split(",") if args.only else [name for name, _ in LEVERS[schedule]]
-    levers = [lever for lever in LEVERS[schedule] if lever[0] in ["default", *only]]
+    unknown = set(only) - {name for name, _ in LEVERS[schedule]}
+    if unknown:
+        sys.exit(f"{schedule} has no lever {', '.join(unknown)}")
+    # what every run has is no lever
+    set_already = args.base.split()
+    levers = [(name, options) for name, options in LEVERS[schedule]
+              if name in ["default", *only] and not (options and options[0] in set_already)]
     for part in sets:
         for t in steps:
             for name, options in levers:

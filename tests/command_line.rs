@@ -95,6 +95,7 @@ fn demo_writes_the_result_folder() {
     assert!(line.contains("ANN accuracy 99.00 %") && line.contains("spikes"), "{line}");
     let html = std::fs::read_to_string(out.join("report.html")).unwrap();
     assert!(html.contains("<svg") && html.trim_end().ends_with("</html>"));
+    assert!(html.contains("parts of the response error by layer") && html.contains("<title>quantization "));
     assert!(!html.contains("http://") || html.contains("www.w3.org"), "the page needs no network");
 }
 

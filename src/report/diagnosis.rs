@@ -28,7 +28,7 @@ pub fn first_wrong(layers: &[LayerRecord], model: &Model, schedule: Schedule) ->
     let first = format!("{first}: its rates are off by {} of their variance ({})", percent(*error), told.join(", "));
     let (mut cause, _) = parts.largest();
     let mut where_from = String::new();
-    if cause == "inputs" {
+    if cause == "inputs" && at > 0 {
         // what the layers up to here lost themselves
         let sum = |pick: fn(&Parts) -> f64| known[..=at].iter().map(|(.., p)| pick(p)).sum::<f64>();
         let lost = Parts {
@@ -39,10 +39,7 @@ pub fn first_wrong(layers: &[LayerRecord], model: &Model, schedule: Schedule) ->
             unevenness: sum(|p| p.unevenness),
         };
         cause = lost.largest().0;
-        where_from = match at {
-            0 => String::new(),
-            _ => format!("; the layers up to it lose most to {cause}"),
-        };
+        where_from = format!("; the layers up to it lose most to {cause}");
     }
     let saturated = layer.saturated.is_some_and(|s| s > SATURATED);
     let saturated = if saturated { "; most of its neurons fire at every chance" } else { "" };
