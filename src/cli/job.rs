@@ -120,8 +120,8 @@ pub struct JobArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub settle: Option<String>,
     /// Currents to fit: response (where a unit is silent or saturated, any current that keeps its neuron so) or linear
-    /// (the trained pre-activations everywhere); auto: linear in a network of which nothing is made smaller if it has
-    /// remainder layers or the chip's sources own signs, else response [default: auto]
+    /// (the trained pre-activations everywhere); auto: response from the first layer on that is made smaller, and
+    /// in the streaming schedule unless the chip's sources own signs, else linear [default: auto]
     #[arg(long, value_name = "WHICH", help_heading = "Fit")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub targets: Option<String>,

@@ -18,6 +18,7 @@ use crate::compute::gram::{Moments, Sums};
 use crate::compute::{Device, activate};
 use crate::error::Result;
 use crate::network::{Activation, Op};
+use crate::spiking::Schedule;
 
 /// Rounds: half of the units are silent in most layers, so that each round halves what is left to gain. A pruned network
 /// has more of it.
@@ -34,7 +35,7 @@ impl Walk<'_> {
         let first = self.plan.as_ref().and_then(|p| p.kept.keys().next());
         let pruned = first.is_some_and(|&first| task.index >= first) || task.thin.is_some() || self.thinned;
         let wanted = match self.options.targets {
-            Targets::Auto => pruned || !(self.has_remainders() || self.rules.sign_of_source),
+            Targets::Auto => pruned || (self.options.schedule == Schedule::Streaming && !self.rules.sign_of_source),
             targets => targets == Targets::Response,
         };
         if !(wanted && linear && code.population() == 1 && !model.is_leaky() && !encode::inverts(&model)) {

@@ -86,9 +86,9 @@ pub enum Initial {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Targets {
-    /// `Response`, but `Linear` in a network with remainder layers as long as nothing is pruned: what those send makes up
-    /// for as much, and spikes of units near silence cost more there. So it is where sources own their weights' signs: rounds
-    /// start from synapses of any sign, which are far from what such a chip can hold.
+    /// `Response` where something is pruned and where layers run at once, so that what comes in is uneven; `Linear` in the
+    /// layered schedule, where that gains nothing, and where sources own their weights' signs: rounds start from synapses of
+    /// any sign, which are far from what such a chip can hold.
     Auto,
     /// Where a unit is silent or saturated, any current that keeps its neuron so.
     Response,

@@ -145,11 +145,7 @@ impl Walk<'_> {
 
     /// Thresholds over those with the least error of each layer.
     pub(super) fn coarser(&self) -> f64 {
-        if self.has_remainders() { COARSER } else { 1.0 }
-    }
-
-    pub(super) fn has_remainders(&self) -> bool {
-        (0..self.network.nodes.len()).any(|i| of(self.network, i).is_some())
+        if (0..self.network.nodes.len()).any(|i| of(self.network, i).is_some()) { COARSER } else { 1.0 }
     }
 
     /// The neurons of layer `index`, just fitted, made to round down where a remainder layer sends what they leave.
