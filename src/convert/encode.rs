@@ -48,6 +48,14 @@ impl Ramp {
         (0..parts).map(part).collect()
     }
 
+    /// `parts` neurons that all follow the whole range, one as finely as `levels` counts, each of them that by an equal share
+    /// of a count later than the one before it: together they count as finely as `parts` times the levels.
+    fn repeated(self, parts: usize, levels: u32) -> Vec<Self> {
+        let share = 1.0 / parts as f64;
+        let later = |i: usize| ((i as f64 + 0.5) * share - 0.5) * self.width / f64::from(levels);
+        (0..parts).map(|i| Self { start: self.start + later(i), value: share * self.value, ..self }).collect()
+    }
+
     /// Position on the ramp, 0 to 1 where it is inside.
     fn position(&self, z: f64) -> f64 {
         (z - self.start) / self.width
@@ -72,6 +80,12 @@ impl Code {
     pub fn population(&self) -> usize {
         self.ramps.first().map_or(1, Vec::len)
     }
+
+    /// Whether all neurons of a unit follow its whole range.
+    pub fn repeats(&self) -> bool {
+        let alike = |a: &Ramp, b: &Ramp| a.width == b.width && (a.start - b.start).abs() < a.width;
+        self.ramps.iter().all(|unit| unit.iter().all(|ramp| alike(ramp, &unit[0])))
+    }
 }
 
 /// What is known of a layer when its code is chosen.
@@ -86,6 +100,18 @@ pub struct Layer<'a> {
     pub coarser: f64,
     /// Units may have a value other than zero at rate zero.
     pub above_zero: bool,
+}
+
+impl Layer<'_> {
+    /// The neurons of a rectified unit.
+    fn shared(&self, ramp: Ramp) -> Vec<Ramp> {
+        let parts = self.population.rectified;
+        if self.model.rounds() && std::env::var("SPLIT").is_err() {
+            ramp.repeated(parts, self.steps)
+        } else {
+            ramp.split(parts, self.model.max_rate())
+        }
+    }
 }
 
 /// Chooses thresholds and populations.
@@ -133,11 +159,11 @@ fn unit(layer: &Layer, z: &[f32]) -> Option<Vec<Ramp>> {
     let (lo, hi) = range(z)?;
     match layer.activation {
         Activation::Relu => {
-            Some(threshold(layer, z, hi, f64::INFINITY)?.split(layer.population.rectified, layer.model.max_rate()))
+            Some(layer.shared(threshold(layer, z, hi, f64::INFINITY)?))
         }
         Activation::Clip { lo: 0.0, hi: top } if top > 0.0 => {
             let ramp = threshold(layer, z, hi.min(f64::from(top)), f64::from(top))?;
-            Some(ramp.split(layer.population.rectified, layer.model.max_rate()))
+            Some(layer.shared(ramp))
         }
         Activation::HardSigmoid { alpha, beta } if alpha > 0.0 => {
             let (alpha, beta) = (f64::from(alpha), f64::from(beta));

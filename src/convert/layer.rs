@@ -39,6 +39,8 @@ pub(super) struct Rows {
     pub population: usize,
     pub gain: Vec<f64>,
     pub offset: Vec<f64>,
+    /// Rows that follow one current, so that only their sum counts: the population's, or one.
+    pub repeats: usize,
 }
 
 /// A problem per group, solved.
@@ -370,7 +372,7 @@ impl Walk<'_> {
                 Some((noise, _)) if self.options.noise == NoiseUse::Fit => {
                     fit::solve_noisy(&self.team, &problem, spec, noise, &cancelled)?
                 }
-                _ => fit::solve_with(&self.team, &problem, spec, &cancelled)?,
+                _ => fit::solve_repeats(&self.team, &problem, spec, rows.repeats, &cancelled)?,
             };
             if let Some((noise, grid)) = &noise {
                 *expected.get_or_insert(0.0) += noise.expected(&solution, grid).iter().sum::<f64>();
@@ -430,9 +432,10 @@ pub(super) fn rows(task: &Task, code: Option<&Code>) -> Rows {
                 population: code.population(),
                 gain: ramps().map(|r| r.slope / r.width).collect(),
                 offset: ramps().map(|r| r.rest - r.slope * r.start / r.width).collect(),
+                repeats: if code.repeats() { code.population() } else { 1 },
             }
         }
-        None => Rows { population: 1, gain: vec![1.0; task.shape.c], offset: vec![0.0; task.shape.c] },
+        None => Rows { population: 1, gain: vec![1.0; task.shape.c], offset: vec![0.0; task.shape.c], repeats: 1 },
     }
 }
 
