@@ -63,3 +63,50 @@ fn a_number_of_neurons_out_of_range_is_refused() {
     let line = String::from_utf8(done.stderr).unwrap();
     assert!(line.lines().last().unwrap().contains("per_unit: 0 is outside 1..=64"), "{line}");
 }
+
+#[test]
+fn two_neurons_make_up_for_coarse_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |name: &str, flags: &[&str]| -> Value {
+        let done = convert(&folder.path().join(name), flags);
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        serde_json::from_slice(&done.stdout).unwrap()
+    };
+    // enough steps that weights are what is left of the error
+    let at = |bits: &str, more: &[&str]| {
+        let flags: Vec<&str> = ["--steps", "64", "--bits", bits].iter().chain(more).copied().collect();
+        errors(&run(&format!("{bits}{}", more.len()), &flags))
+    };
+    for (coarse, fine) in [("3", "4"), ("2", "3")] {
+        let (one, two, finer) = (at(coarse, &[]), at(coarse, &["--per-unit", "2"]), at(fine, &[]));
+        for ((one, two), finer) in one.iter().zip(&two).zip(&finer) {
+            assert!(*two < 0.6 * one, "{coarse} bits: {two} where one neuron has {one}");
+            assert!(*two < 2.0 * finer, "{coarse} bits: {two} where a bit more has {finer}");
+        }
+    }
+}
+
+#[test]
+fn coarse_weights_and_many_steps_take_two_neurons_by_default() {
+    let folder = tempfile::tempdir().unwrap();
+    let job = |bits: &str, steps: &str, more: &[&str]| -> (u64, bool) {
+        let out = folder.path().join(format!("{bits}-{steps}-{}", more.len()));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_synfit"));
+        command.args(["convert", "--schedule", "layered", "--scale", "0.0625", "--device", "cpu", "--images", "16"]);
+        command.args(["--bits", bits, "--steps", steps, "--json", "--out"]).arg(&out).args(more);
+        command.arg("--model").arg(local("digits_cnn.onnx")).arg("--calibration").arg(local("train_images.npy"));
+        let done = command.output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        let report: Value = serde_json::from_slice(&done.stdout).unwrap();
+        let names = report["layers"].as_array().unwrap().iter().map(|l| l["name"].as_str().unwrap().to_string());
+        let sent = names.filter(|name| name.ends_with(".remainder")).count() > 0;
+        let job = std::fs::read_to_string(out.join("job.toml")).unwrap();
+        let told = job.lines().find_map(|line| line.strip_prefix("per-unit = ")).unwrap();
+        (told.parse().unwrap(), sent)
+    };
+    assert_eq!(job("4", "32", &[]), (2, false));
+    assert_eq!(job("3", "32", &["--remainder", "off"]), (1, false));
+    assert_eq!(job("3", "32", &["--per-unit", "1"]), (1, true));
+    assert_eq!(job("4", "16", &[]), (1, true));
+    assert_eq!(job("5", "32", &[]), (1, true));
+}

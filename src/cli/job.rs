@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::memory::Memory;
-use super::timing::{Steps, Timing};
+use super::timing::{Auto, Choice, PerUnit, Steps, Timing};
 use crate::chip::{Chip, Grid, ScaleOwner};
 use crate::compare::Decision;
 use crate::compute::{Choices, Team};
@@ -174,13 +174,15 @@ pub struct JobArgs {
     #[arg(long, value_name = "MU", help_heading = "Fit")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ridge: Option<Ridge>,
-    /// Neurons for a rectified unit: N share its range and count T steps as finely as one counts N T [default: 1]
-    #[arg(long, value_name = "N", help_heading = "Fit")]
+    /// Neurons for a rectified unit: N together count T steps as finely as one counts N T, and weights as if their steps
+    /// were finer; auto: 1, in the layered schedule 2 instead of remainders from 32 steps on if weights have at most 16
+    /// levels and the chip does not bound a neuron's inputs [default: auto]
+    #[arg(long, value_name = "N|auto", help_heading = "Fit")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub per_unit: Option<usize>,
+    pub per_unit: Option<PerUnit>,
     /// Layered schedule: layers of as many neurons send what the spikes of a layer leave of its units after them, N spikes of
     /// a smaller threshold for one, to whoever comes two layers later (shortcuts, other such layers) and to the readout, which
-    /// waits T steps more for them unless --latency leaves no time; off: none; auto: 3, from 32 steps on 6, off with --per-unit [default: auto]
+    /// waits T steps more for them unless --latency leaves no time; off: none; auto: 3, from 32 steps on 6, off where units have several neurons [default: auto]
     #[arg(long, value_name = "N|auto|off", help_heading = "Fit")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remainder: Option<String>,
@@ -315,7 +317,7 @@ impl JobArgs {
             prune_by: text("cost"),
             refine: text("on"),
             ridge: Some(Ridge::Auto),
-            per_unit: Some(1),
+            per_unit: Some(Choice::Auto(Auto::Auto)),
             remainder: text("auto"),
             population: Some(4),
             device: text("auto"),
@@ -334,7 +336,28 @@ impl JobArgs {
     /// As `decision`.
     pub fn resolved(self, network: &Network) -> Result<JobArgs> {
         let decision = word_of(&self.decision(network)?)?;
-        Ok(JobArgs { decision: Some(decision), ..self.over(JobArgs::usual()) })
+        let job = JobArgs { decision: Some(decision), ..self.over(JobArgs::usual()) };
+        Ok(JobArgs { per_unit: Some(Choice::Number(job.neurons_per_unit()?)), ..job })
+    }
+
+    /// The chip, with what the job says of it, of a resolved job.
+    ///
+    /// # Errors
+    /// Input: no such chip, or a value that a key does not know.
+    pub fn target(&self) -> Result<Chip> {
+        let mut chip = Chip::load(given("chip", &self.chip)?)?;
+        if let Some(neuron) = &self.neuron {
+            chip.neuron = Model::named(neuron)?;
+        }
+        match self.bits.as_deref() {
+            None => {}
+            Some("none") => chip.replace_grid(None),
+            Some(bits) => chip.replace_grid(Some(bits.parse::<Grid>()?)),
+        }
+        if let Some(owner) = &self.bits_scale {
+            chip.weights.scale = word::<ScaleOwner>("bits-scale", owner, "layer, channel, neuron")?.into();
+        }
+        Ok(chip)
     }
 
     /// Makes the files' paths absolute, so that the job can be repeated from anywhere.
@@ -359,18 +382,7 @@ impl JobArgs {
     /// # Errors
     /// Input: a value that a key does not know, by the key's name.
     pub fn options(&self, network: &Network) -> Result<Options> {
-        let mut chip = Chip::load(given("chip", &self.chip)?)?;
-        if let Some(neuron) = &self.neuron {
-            chip.neuron = Model::named(neuron)?;
-        }
-        match self.bits.as_deref() {
-            None => {}
-            Some("none") => chip.replace_grid(None),
-            Some(bits) => chip.replace_grid(Some(bits.parse::<Grid>()?)),
-        }
-        if let Some(owner) = &self.bits_scale {
-            chip.weights.scale = word::<ScaleOwner>("bits-scale", owner, "layer, channel, neuron")?.into();
-        }
+        let chip = self.target()?;
         let Timing { steps, schedule, settle } = self.timing(network, &chip)?;
         let ridge = *given("ridge", &self.ridge)?;
         if let Ridge::Fixed(ridge) = ridge
@@ -378,10 +390,8 @@ impl JobArgs {
         {
             return Err(Error::input("ridge", format!("{ridge} is neither auto nor a number >= 0")));
         }
-        let population = Populations {
-            rectified: *given("per_unit", &self.per_unit)?,
-            curved: *given("population", &self.population)?,
-        };
+        let population =
+            Populations { rectified: self.neurons_per_unit()?, curved: *given("population", &self.population)? };
         for (key, least, number) in [("per_unit", 1, population.rectified), ("population", 2, population.curved)] {
             if !(least..=64).contains(&number) {
                 return Err(Error::input(key, format!("{number} is outside {least}..=64")));

@@ -6,18 +6,24 @@ use serde::{Deserialize, Serialize};
 
 use super::job::{JobArgs, given, unknown, word};
 use crate::chip::Chip;
-use crate::convert::{Settle, settling_levels, with_remainders};
+use crate::convert::{Settle, is_coarse, settling_levels, with_remainders};
 use crate::error::{Error, Result};
 use crate::network::Network;
 use crate::spiking::{STEPS, Schedule};
 
-/// Time steps: a number, or as few as the wanted agreement takes.
+/// A number, or what the tool finds to be right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub enum Steps {
-    Number(u32),
+pub enum Choice<T> {
+    Number(T),
     Auto(Auto),
 }
+
+/// Time steps: a number, or as few as the wanted agreement takes.
+pub type Steps = Choice<u32>;
+
+/// Neurons of a rectified unit.
+pub type PerUnit = Choice<usize>;
 
 /// The word for it in a job file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,13 +32,13 @@ pub enum Auto {
     Auto,
 }
 
-impl FromStr for Steps {
+impl<T: FromStr> FromStr for Choice<T> {
     type Err = String;
 
     fn from_str(text: &str) -> std::result::Result<Self, String> {
         match text {
-            "auto" => Ok(Steps::Auto(Auto::Auto)),
-            number => number.parse().map(Steps::Number).map_err(|_| "is neither a number nor auto".to_string()),
+            "auto" => Ok(Choice::Auto(Auto::Auto)),
+            number => number.parse().map(Choice::Number).map_err(|_| "is neither a number nor auto".to_string()),
         }
     }
 }
@@ -41,7 +47,6 @@ impl FromStr for Steps {
 /// rounding is what is left of the error and a remainder can say more.
 const REMAINDER: (u32, u32) = (3, 6);
 const FINE: u32 = 32;
-
 /// When a job's layers run.
 pub struct Timing {
     pub steps: u32,
@@ -114,13 +119,32 @@ impl JobArgs {
         Ok(with_remainders(&network, last))
     }
 
+    /// Neurons of a rectified unit, where only that is not resolved yet. Two take the place of remainders where weights are coarse
+    /// and steps so many that little is left for a remainder to say, unless the chip bounds a neuron's inputs.
+    ///
+    /// # Errors
+    /// Input: what the chip is.
+    pub fn neurons_per_unit(&self) -> Result<usize> {
+        let (steps, remainder) = (given("steps", &self.steps)?, given("remainder", &self.remainder)?);
+        match (given("per-unit", &self.per_unit)?, steps) {
+            (Choice::Number(neurons), _) => Ok(*neurons),
+            (_, Steps::Number(FINE..)) if given("schedule", &self.schedule)? == "layered" && remainder == "auto" => {
+                let chip = self.target()?;
+                let grid = chip.weights.signed_grid();
+                let coarse = grid.as_ref().is_some_and(is_coarse);
+                Ok(if coarse && chip.neuron.rounds() && chip.core.fan_in.is_none() { 2 } else { 1 })
+            }
+            _ => Ok(1),
+        }
+    }
+
     /// Spikes of a remainder layer for one of its layer's, of a resolved job; none without such layers.
     ///
     /// # Errors
     /// Input: no number from 2 on, auto or off; a number where there can be none.
     pub fn remainder_spikes(&self) -> Result<Option<u32>> {
         let layered = given("schedule", &self.schedule)? == "layered";
-        let single = *given("per-unit", &self.per_unit)? == 1;
+        let single = matches!(given("per-unit", &self.per_unit)?, Choice::Number(1));
         let text = given("remainder", &self.remainder)?;
         let wrong = |why: String| Err(Error::input("remainder", why));
         match text.as_str() {

@@ -48,8 +48,8 @@ impl Ramp {
         (0..parts).map(part).collect()
     }
 
-    /// `parts` neurons that all follow the whole range, one as finely as `levels` counts, each of them that by an equal share
-    /// of a count later than the one before it: together they count as finely as `parts` times the levels.
+    /// `parts` neurons that all follow the whole range in `levels` counts, each an equal share of a count later than the one
+    /// before it: together they count in `parts` times the levels.
     fn repeated(self, parts: usize, levels: u32) -> Vec<Self> {
         let share = 1.0 / parts as f64;
         let later = |i: usize| ((i as f64 + 0.5) * share - 0.5) * self.width / f64::from(levels);
@@ -96,6 +96,8 @@ pub struct Layer<'a> {
     pub model: Model,
     pub steps: u32,
     pub population: Populations,
+    /// Weights have few levels.
+    pub coarse: bool,
     /// Of thresholds, over those with the least squared response error.
     pub coarser: f64,
     /// Units may have a value other than zero at rate zero.
@@ -103,13 +105,14 @@ pub struct Layer<'a> {
 }
 
 impl Layer<'_> {
-    /// The neurons of a rectified unit.
+    /// The neurons of a rectified unit. Coarse weights are what is left of the error where units have several: each neuron
+    /// follows all of the range, and makes up for what the others' own weights and those that read them are off. Finer
+    /// weights gain nothing by that; then each has a part of the range, which uneven input disturbs less.
     fn shared(&self, ramp: Ramp) -> Vec<Ramp> {
         let parts = self.population.rectified;
-        if self.model.rounds() && std::env::var("SPLIT").is_err() {
-            ramp.repeated(parts, self.steps)
-        } else {
-            ramp.split(parts, self.model.max_rate())
+        match self.coarse && self.model.rounds() {
+            true => ramp.repeated(parts, self.steps),
+            false => ramp.split(parts, self.model.max_rate()),
         }
     }
 }
@@ -134,7 +137,9 @@ pub fn code(layer: &Layer) -> Code {
 fn typical(layer: &Layer, ramps: &[Option<Vec<Ramp>>]) -> Vec<Ramp> {
     // a rectifier that never fires rests at zero, wherever others begin
     let from_zero = |r: &Ramp| match layer.activation {
-        Activation::Relu if layer.above_zero => Ramp::new(0.0, r.start + r.width, r.start + r.width),
+        Activation::Relu if layer.above_zero && layer.population.rectified == 1 => {
+            Ramp::new(0.0, r.start + r.width, r.start + r.width)
+        }
         _ => *r,
     };
     let mut known: Vec<Vec<Ramp>> = ramps.iter().flatten().map(|r| r.iter().map(from_zero).collect()).collect();
@@ -158,9 +163,7 @@ fn base(activation: Activation, ramps: &[Ramp]) -> f64 {
 fn unit(layer: &Layer, z: &[f32]) -> Option<Vec<Ramp>> {
     let (lo, hi) = range(z)?;
     match layer.activation {
-        Activation::Relu => {
-            Some(layer.shared(threshold(layer, z, hi, f64::INFINITY)?))
-        }
+        Activation::Relu => Some(layer.shared(threshold(layer, z, hi, f64::INFINITY)?)),
         Activation::Clip { lo: 0.0, hi: top } if top > 0.0 => {
             let ramp = threshold(layer, z, hi.min(f64::from(top)), f64::from(top))?;
             Some(layer.shared(ramp))
@@ -339,4 +342,27 @@ fn interpolate(activation: Activation, lo: f64, rest: f64, hi: f64, count: usize
     let mut ramps = side(rest, hi, on);
     ramps.extend(side(rest, lo, count - on));
     ramps
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neurons_of_a_unit_count_together_as_finely_as_one_in_more_steps() {
+        let (model, steps, width) = (Model::IF, 8, 1.5);
+        for parts in 1..6 {
+            let ramps = Ramp::new(0.0, width, width).repeated(parts, steps);
+            for i in 0..2000 {
+                let z = width * f64::from(i - 200) / 1500.0 + 1e-5;
+                let count = |r: &Ramp| model.count_soft(r.position(z), model.initial_potential(), steps);
+                let together: f64 = ramps.iter().map(|r| r.value * count(r) / f64::from(steps)).sum();
+                let levels = steps * parts as u32;
+                let one = width * model.count_soft(z / width, model.initial_potential(), levels) / f64::from(levels);
+                // at the upper end the last ones are full a share of a count later
+                let hair = if z > width * (1.0 - 1.0 / f64::from(steps)) { width / f64::from(steps) } else { 1e-9 };
+                assert!((together - one).abs() <= hair, "{parts} at {z}: {together}, {one}");
+            }
+        }
+    }
 }

@@ -11,6 +11,7 @@ use super::sampled::Sampled;
 use super::sparse::Thin;
 use super::survey::Pass;
 use super::trim::{Picked, Trim};
+use super::views::is_coarse;
 use super::walk::Walk;
 use super::{LayerRecord, NoiseUse, Response, contrast, remainder};
 use crate::compute::gram::{Moments, PatchSpec, Sums};
@@ -165,6 +166,7 @@ impl Walk<'_> {
                 model: self.spiking.model,
                 steps: self.spiking.steps,
                 population: self.options.population,
+                coarse: self.rules.grid.as_ref().is_some_and(is_coarse),
                 coarser: self.coarser(),
                 above_zero: self.may_rest_above_zero(index),
             }),

@@ -59,7 +59,7 @@ pub use restore::Finished;
 pub use ridge::Ridge;
 pub use settle::{Settle, settling_levels};
 pub use sparse::{Sparsity, Thinned};
-pub use views::{Populations, population as neurons_per_unit};
+pub use views::{Populations, is_coarse, population as neurons_per_unit};
 pub(crate) use worker::pieces;
 
 /// Where the presynaptic rates of a fit come from.

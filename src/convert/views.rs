@@ -1,5 +1,6 @@
 //! Nodes without neurons of their own: pooling as spike sums or rate winners, concatenation, rearrangement.
 
+use crate::chip::Grid;
 use crate::error::{Error, Result};
 use crate::network::{Activation, Node, Op, Shape};
 use crate::spiking::{Decode, SpikingNetwork, SpikingNode, SpikingOp};
@@ -7,10 +8,18 @@ use crate::spiking::{Decode, SpikingNetwork, SpikingNode, SpikingOp};
 /// Neurons that stand for a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Populations {
-    /// Of a rectified unit, which one neuron can follow: several share its range, each counts its part with all steps.
+    /// Of a rectified unit, which one neuron can follow: several count as finely together as one in as many times the steps.
     pub rectified: usize,
     /// Of a unit that one neuron cannot follow (sigmoid, tanh, ..).
     pub curved: usize,
+}
+
+/// Most levels of coarse weights.
+const COARSE: usize = 16;
+
+/// Whether rounded weights rather than rounded rates are what is left of the error after tens of steps.
+pub fn is_coarse(grid: &Grid) -> bool {
+    grid.levels().len() <= COARSE
 }
 
 /// Neurons per unit for an activation.

@@ -11,9 +11,9 @@ use crate::compute::Team;
 use crate::compute::solver::dense;
 use crate::error::Result;
 
-/// As `solve_with`, where the rows o `per` .. (o + 1) `per` are read as one sum. A row's objectives are those of the sum so
-/// far: of what its own weights and those of the rows before it lack of their targets. Without a grid, or where rows
-/// share scales, types or signs, it is `solve_with`: they are all found together.
+/// As `solve_with`, where the rows o `per` .. (o + 1) `per` have the same targets, up to a constant, and are read as one sum: each
+/// in turn, and at last the first again. Objectives are those of a unit, of the mean of its rows (`rtn`: all rounded alike).
+/// Without a grid, or where rows share scales, types or signs, it is `solve_with`: they are all found together.
 ///
 /// # Errors
 /// As `solve_with`.
@@ -33,17 +33,60 @@ pub fn solve_repeats(
     if per < 2 || !m.is_multiple_of(per) || !alone {
         return solve_with(team, problem, spec, cancelled);
     }
+    // what the weights found so far are off their targets, added up over a unit's rows
+    let mut excess = vec![0.0; m / per * n];
     let mut found: Vec<Solution> = Vec::with_capacity(per);
-    for k in 0..per {
-        let rows: Vec<usize> = (k..m).step_by(per).collect();
-        let mut part = problem.rows(&rows);
-        if let Some(before) = found.last() {
-            let excess: Vec<f64> = before.w.iter().zip(&before.free).map(|(w, free)| w - free).collect();
-            part = part.less(&excess);
+    let (mut first, mut of_sum) = (None, vec![]);
+    for turn in 0..=per {
+        let rows: Vec<usize> = (turn % per..m).step_by(per).collect();
+        let before = (turn == per).then(|| found.remove(0));
+        if let Some(before) = &before {
+            add(&mut excess, before, -1.0);
         }
-        found.push(solve_with(team, &part, &spec.rows(&rows, n), cancelled)?);
+        let part = problem.rows(&rows).less(&excess);
+        let mut new = solve_with(team, &part, &spec.rows(&rows, n), cancelled)?;
+        new.free.iter_mut().zip(&excess).for_each(|(free, e)| *free += e);
+        let now = std::mem::replace(&mut of_sum, new.objective.grid.clone());
+        if let Some(before) = &before {
+            for (o, (now, sum)) in now.iter().zip(&mut of_sum).enumerate().filter(|(_, (now, sum))| *now <= *sum) {
+                new.keep(before, o);
+                *sum = *now;
+            }
+        }
+        add(&mut excess, &new, 1.0);
+        first.get_or_insert_with(|| new.objective.clone());
+        found.insert(turn % per, new);
     }
-    Ok(interleaved(found, n))
+    let Some(first) = first else { return solve_with(team, problem, spec, cancelled) };
+    let rest = match spec.is_boxed() {
+        true => {
+            let units = problem.rows(&(0..m).step_by(per).collect::<Vec<_>>());
+            solve_with(team, &units, &Spec::default(), cancelled)?.objective.fit
+        }
+        false => first.fit.clone(),
+    };
+    // the mean is off by a share of what the sum is off
+    let mean = |(rest, sum): (&f64, &f64)| rest + (sum - rest).max(0.0) / (per * per) as f64;
+    let of_unit = Objectives { grid: rest.iter().zip(&of_sum).map(mean).collect(), bound: rest, ..first };
+    Ok(interleaved(found, n, &of_unit))
+}
+
+/// Adds `times` what a part's weights are off its own targets.
+fn add(excess: &mut [f64], part: &Solution, times: f64) {
+    excess.iter_mut().zip(part.w.iter().zip(&part.free)).for_each(|(e, (w, free))| *e += times * (w - free));
+}
+
+impl Solution {
+    /// Takes row `o` of `before`.
+    fn keep(&mut self, before: &Solution, o: usize) {
+        let n = self.w.len() / self.scale.len();
+        let row = o * n..(o + 1) * n;
+        self.w[row.clone()].copy_from_slice(&before.w[row.clone()]);
+        if let (Some(codes), Some(before)) = (&mut self.codes, &before.codes) {
+            codes[row.clone()].copy_from_slice(&before[row]);
+        }
+        self.scale[o] = before.scale[o];
+    }
 }
 
 impl Problem {
@@ -88,7 +131,10 @@ impl Spec {
             lower: bounds(&self.lower),
             upper: bounds(&self.upper),
             mask: self.mask.as_ref().map(|mask| picked(mask, rows, n)),
-            scale: self.scale.as_ref().map(|scale| if scale.len() == 1 { scale.clone() } else { picked(scale, rows, 1) }),
+            scale: self
+                .scale
+                .as_ref()
+                .map(|scale| if scale.len() == 1 { scale.clone() } else { picked(scale, rows, 1) }),
             ..self.clone()
         }
     }
@@ -102,19 +148,19 @@ fn picked<T: Copy>(all: &[T], rows: &[usize], width: usize) -> Vec<T> {
 /// Row after row, one from each part in turn.
 fn woven<T: Copy>(parts: &[&[T]], width: usize) -> Vec<T> {
     let rows = parts.first().map_or(0, |part| part.len() / width.max(1));
-    (0..rows).flat_map(|row| parts.iter().flat_map(move |part| &part[row * width..(row + 1) * width])).copied().collect()
+    (0..rows)
+        .flat_map(|row| parts.iter().flat_map(move |part| &part[row * width..(row + 1) * width]))
+        .copied()
+        .collect()
 }
 
-fn interleaved(found: Vec<Solution>, n: usize) -> Solution {
+/// `units`: their objectives.
+fn interleaved(found: Vec<Solution>, n: usize, units: &Objectives) -> Solution {
     let of = |pick: fn(&Solution) -> &[f64], width: usize| woven(&found.iter().map(pick).collect::<Vec<_>>(), width);
+    let each = |rows: &[f64]| woven(&vec![rows; found.len()], 1);
     let codes: Option<Vec<&[i32]>> = found.iter().map(|s| s.codes.as_deref()).collect();
-    let objective = Objectives {
-        rtn: of(|s| &s.objective.rtn, 1),
-        fit: of(|s| &s.objective.fit, 1),
-        grid: of(|s| &s.objective.grid, 1),
-        bound: of(|s| &s.objective.bound, 1),
-    };
-    let (stored, bound): (f64, f64) = (objective.grid.iter().sum(), objective.bound.iter().sum());
+    let gap = |grid: f64, bound: f64| if grid > 0.0 { ((grid - bound) / grid).max(0.0) } else { 0.0 };
+    let (grid, bound) = (&units.grid, &units.bound);
     Solution {
         w: of(|s| &s.w, n),
         codes: codes.map(|codes| woven(&codes, n)),
@@ -123,15 +169,11 @@ fn interleaved(found: Vec<Solution>, n: usize) -> Solution {
         signs: None,
         scale: of(|s| &s.scale, 1),
         free: of(|s| &s.free, n),
-        objective,
-        status: match () {
-            () if found.iter().any(|s| s.status == Status::IterationLimit) => Status::IterationLimit,
-            () if found.iter().any(|s| s.status == Status::Heuristic) => Status::Heuristic,
-            () => Status::Optimal,
-        },
+        objective: Objectives { rtn: each(&units.rtn), fit: each(&units.fit), grid: each(grid), bound: each(bound) },
+        status: Status::Heuristic,
         iterations: found.iter().map(|s| s.iterations).max().unwrap_or(0),
-        gap: if stored > 0.0 { ((stored - bound) / stored).max(0.0) } else { 0.0 },
-        worst_gap: found.iter().map(|s| s.worst_gap).fold(0.0, f64::max),
+        gap: gap(grid.iter().sum(), bound.iter().sum()),
+        worst_gap: grid.iter().zip(bound).map(|(grid, bound)| gap(*grid, *bound)).fold(0.0, f64::max),
         damping: found.iter().map(|s| s.damping).fold(0.0, f64::max),
         note: found.into_iter().find_map(|s| s.note),
     }
