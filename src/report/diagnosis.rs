@@ -49,7 +49,10 @@ pub fn first_wrong(layers: &[LayerRecord], model: &Model, schedule: Schedule) ->
 /// What to try against a part of the error.
 fn advice(cause: &str, model: &Model, schedule: Schedule) -> &'static str {
     match (cause, schedule) {
-        ("weights", _) => "try more --bits, or a scale for each output channel (--bits-scale channel)",
+        ("weights", _) => {
+            "try more --bits, --per-unit 2 (with 4 bits or fewer its neurons make up for each other's weights), or a scale for \
+             each output channel (--bits-scale channel)"
+        }
         ("unevenness", _) if model.reset == Reset::Zero => {
             "a reset to zero drops what a potential holds beyond the threshold, most where spikes come unevenly: more --steps \
              help a little, finer weights do not, neurons that subtract the threshold would"
