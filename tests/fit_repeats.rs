@@ -73,9 +73,9 @@ fn codes_scales_and_objectives_are_the_rows_own() {
     for spec in [&bounded, &scaled] {
         let found = solve_repeats(&team, &p, spec, 3, GOING_ON).unwrap();
         let codes = found.codes.as_ref().unwrap();
-        for at in 0..p.m * n {
+        for (at, &code) in codes.iter().enumerate() {
             let (o, i) = (at / n, at % n);
-            assert_eq!(found.w[at], grid.value(codes[at]) * found.scale[o]);
+            assert_eq!(found.w[at], grid.value(code) * found.scale[o]);
             let hair = 1e-12;
             assert!(found.w[at] >= spec.lower_at(o, i, n) - hair && found.w[at] <= spec.upper_at(o, i, n) + hair);
         }
