@@ -7,6 +7,7 @@ use super::job::{JobArgs, is_uniform, job_file};
 use super::kept::{self, Work};
 use super::output::OutputFolder;
 use super::progress::Progress;
+use super::timing::Choice;
 use super::{search, table};
 use crate::chip::PairNoise;
 use crate::compare::{Decision, Point, Spread, Trial, check_labels, compare, compare_at, compare_programmed};
@@ -73,7 +74,9 @@ pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])], keep: K
         Some(if input.iter().any(|(n, _)| n == name) { inside.display().to_string() } else { name.clone() })
     };
     let network = network::read(Path::new(&here(&job.model).unwrap_or_default()))?;
+    let open = !matches!(job.per_unit, Some(Choice::Number(_)));
     let job = job.clone().resolved(&network)?;
+    let chosen = open && !matches!(job.per_unit, Some(Choice::Number(1)));
     let network = job.shaped(network)?;
     let located = JobArgs {
         model: here(&job.model),
@@ -178,6 +181,9 @@ pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])], keep: K
         seconds: Seconds { total: start.elapsed().as_secs_f64(), read, convert: converted, test: tested },
         peak_memory: PeakMemory::measure(&team),
     };
+    report.notes.extend(chosen.then(|| {
+        "coarse weights over many steps: every rectified unit has two neurons instead of one and a remainder (--per-unit 1)".into()
+    }));
     report.notes.extend(report::uneven(&report.devices));
     export::safetensors::write(spiking, &folder.path().join("weights.safetensors"))?;
     if let Some(why) = export::nir::write(spiking, &folder.path().join("network.nir"))? {

@@ -37,14 +37,17 @@ pub fn solve_repeats(
     let mut excess = vec![0.0; m / per * n];
     let mut found: Vec<Solution> = Vec::with_capacity(per);
     let (mut first, mut of_sum) = (None, vec![]);
+    // the problems of the turns have one after the other
+    let mut h = problem.h.clone();
     for turn in 0..=per {
         let rows: Vec<usize> = (turn % per..m).step_by(per).collect();
         let before = (turn == per).then(|| found.remove(0));
         if let Some(before) = &before {
             add(&mut excess, before, -1.0);
         }
-        let part = problem.rows(&rows).less(&excess);
+        let part = problem.rows(&rows, h).less(&excess);
         let mut new = solve_with(team, &part, &spec.rows(&rows, n), cancelled)?;
+        h = part.h;
         new.free.iter_mut().zip(&excess).for_each(|(free, e)| *free += e);
         let now = std::mem::replace(&mut of_sum, new.objective.grid.clone());
         if let Some(before) = &before {
@@ -60,7 +63,7 @@ pub fn solve_repeats(
     let Some(first) = first else { return solve_with(team, problem, spec, cancelled) };
     let rest = match spec.is_boxed() {
         true => {
-            let units = problem.rows(&(0..m).step_by(per).collect::<Vec<_>>());
+            let units = problem.rows(&(0..m).step_by(per).collect::<Vec<_>>(), h);
             solve_with(team, &units, &Spec::default(), cancelled)?.objective.fit
         }
         false => first.fit.clone(),
@@ -90,15 +93,17 @@ impl Solution {
 }
 
 impl Problem {
-    /// The same with only the rows `rows`.
-    fn rows(&self, rows: &[usize]) -> Self {
+    /// The same with only the rows `rows`, and `h`, which is this one's.
+    fn rows(&self, rows: &[usize], h: Vec<f64>) -> Self {
         let n = self.n;
         Self {
+            n,
             m: rows.len(),
+            h,
             b: picked(&self.b, rows, n),
             tt: self.tt.as_ref().map(|tt| picked(tt, rows, 1)),
             prior: self.prior.as_ref().map(|prior| picked(prior, rows, n)),
-            ..self.clone()
+            ridge: self.ridge,
         }
     }
 
