@@ -105,12 +105,17 @@ pub struct Layer<'a> {
 }
 
 impl Layer<'_> {
+    /// Whether neurons of a rectified unit each follow all of its range, as one alone does.
+    fn repeats(&self) -> bool {
+        self.model.rounds() && (self.coarse || self.population.rectified == 1)
+    }
+
     /// The neurons of a rectified unit. Coarse weights are what is left of the error where units have several: each neuron
     /// follows all of the range, and makes up for what the others' own weights and those that read them are off. Finer
     /// weights gain nothing by that; then each has a part of the range, which uneven input disturbs less.
     fn shared(&self, ramp: Ramp) -> Vec<Ramp> {
         let parts = self.population.rectified;
-        match self.coarse && self.model.rounds() {
+        match self.repeats() {
             true => ramp.repeated(parts, self.steps),
             false => ramp.split(parts, self.model.max_rate()),
         }
@@ -136,13 +141,15 @@ pub fn code(layer: &Layer) -> Code {
 
 fn typical(layer: &Layer, ramps: &[Option<Vec<Ramp>>]) -> Vec<Ramp> {
     // a rectifier that never fires rests at zero, wherever others begin
-    let from_zero = |r: &Ramp| match layer.activation {
-        Activation::Relu if layer.above_zero && layer.population.rectified == 1 => {
-            Ramp::new(0.0, r.start + r.width, r.start + r.width)
+    let from_zero = |unit: &Vec<Ramp>| match layer.activation {
+        Activation::Relu if layer.above_zero && layer.repeats() => {
+            let parts = unit.len() as f64;
+            let top = unit.iter().map(|r| r.start + r.width).sum::<f64>() / parts;
+            layer.shared(Ramp::new(0.0, top, top))
         }
-        _ => *r,
+        _ => unit.clone(),
     };
-    let mut known: Vec<Vec<Ramp>> = ramps.iter().flatten().map(|r| r.iter().map(from_zero).collect()).collect();
+    let mut known: Vec<Vec<Ramp>> = ramps.iter().flatten().map(from_zero).collect();
     known.sort_by(|a, b| a[0].width.abs().total_cmp(&b[0].width.abs()));
     match known.get(known.len() / 2) {
         Some(middle) => middle.clone(),
@@ -248,7 +255,7 @@ fn threshold(layer: &Layer, z: &[f32], hi: f64, top: f64) -> Option<Ramp> {
     let theta =
         candidates.map(|theta| (theta, error(theta))).min_by(|a, b| a.1.total_cmp(&b.1)).map(|(theta, _)| theta)?;
     let ramp = Ramp::new(0.0, theta, theta);
-    let plain = layer.population.rectified == 1 && top == f64::INFINITY && model.rounds();
+    let plain = layer.repeats() && top == f64::INFINITY;
     let Ramp { start, width, .. } =
         if plain && layer.above_zero { offset::above_zero(layer, z, ramp, levels) } else { ramp };
     let width = width * layer.coarser;
@@ -363,6 +370,31 @@ mod tests {
                 let hair = if z > width * (1.0 - 1.0 / f64::from(steps)) { width / f64::from(steps) } else { 1e-9 };
                 assert!((together - one).abs() <= hair, "{parts} at {z}: {together}, {one}");
             }
+        }
+    }
+
+    #[test]
+    fn all_neurons_of_a_unit_that_never_rests_begin_where_its_values_begin() {
+        let mut rng = fastrand::Rng::with_seed(1);
+        let busy: Vec<f32> = (0..4000).map(|_| 5.0 + rng.f32()).collect();
+        let silent = vec![-1.0; 4000];
+        for (coarse, rectified) in [(false, 1), (true, 1), (true, 2), (true, 3)] {
+            let code = code(&Layer {
+                activation: Activation::Relu,
+                samples: &[busy.clone(), silent.clone()],
+                model: Model::IF,
+                steps: 32,
+                population: Populations { rectified, curved: 4 },
+                coarse,
+                coarser: 1.0,
+                above_zero: true,
+            });
+            assert!(code.repeats() && code.population() == rectified);
+            assert!(code.ramps[0].iter().all(|r| r.start > 4.0 && r.start + r.width < 7.0), "{:?}", code.ramps[0]);
+            // the one that was never seen to fire rests at zero
+            assert!(code.ramps[1].iter().all(|r| r.start.abs() < 0.2 && r.width > 4.0), "{:?}", code.ramps[1]);
+            let value: f64 = code.ramps[1].iter().map(|r| r.value).sum();
+            assert!((value - code.ramps[1][0].width).abs() < 1e-9);
         }
     }
 }
