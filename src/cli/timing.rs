@@ -47,6 +47,7 @@ impl<T: FromStr> FromStr for Choice<T> {
 /// rounding is what is left of the error and a remainder can say more.
 const REMAINDER: (u32, u32) = (3, 6);
 const FINE: u32 = 32;
+
 /// When a job's layers run.
 pub struct Timing {
     pub steps: u32,
