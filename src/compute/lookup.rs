@@ -16,7 +16,7 @@ use super::patch::View;
 use super::spikes::Spikes;
 use crate::network::Shape;
 use crate::neuron::{Model, Reset, step};
-use sink::{Bits, Counts, Sink};
+use sink::{Bits, Counts, Sink, Vector};
 
 /// Output channels of one vector.
 const WIDTH: usize = 16;
@@ -85,8 +85,13 @@ struct Block {
     bytes: usize,
     shift: u32,
     /// chunks x taps x bytes x 2 halves x 16 patterns x wide x PAIRS; lower channels first, then upper ones.
-    table: Vec<u32>,
+    table: Vec<Line>,
 }
+
+/// Words of a cache line: rows of a table begin where no load spans two lines.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C, align(64))]
+struct Line([u32; 2 * PAIRS]);
 
 impl Layer {
     /// Tables of a layer's spiking sources. None where this way does not fit: several groups, several spikes a step or
@@ -149,7 +154,7 @@ impl Layer {
         let initial = lanes(initial, self.chunks * self.wide, 0);
         out.bytes_mut().par_chunks_mut(image_bytes.max(1)).enumerate().for_each(|(image, out)| {
             out.par_chunks_mut(PIECE * each).enumerate().for_each(|(piece, out)| {
-                let mut spikes = Bits::new(out, each, self.steps);
+                let mut spikes = Bits::new(out, each);
                 self.piece(
                     image,
                     piece * PIECE,
@@ -209,27 +214,38 @@ impl Layer {
         let constant = constant.map(|c| &c[image * self.shape.len()..][..self.shape.len()]);
         let task = Task { layer: self, sources: &sources, constant, initials, first, positions };
         match self.wide {
-            1 => pulp::Arch::new().dispatch(Wide::<1, 2, 8, _> { task, into }),
-            2 => pulp::Arch::new().dispatch(Wide::<2, 4, 16, _> { task, into }),
-            _ => pulp::Arch::new().dispatch(Wide::<4, 8, 32, _> { task, into }),
+            1 => narrow(Wide::<1, 1, 2, 8, _> { task, into }),
+            2 => pulp::Arch::new().dispatch(Wide::<2, 1, 4, 16, _> { task, into }),
+            _ => pulp::Arch::new().dispatch(Wide::<4, 2, 8, 32, _> { task, into }),
         }
     }
 }
 
-/// A task on chunks of K x 16 channels, of `TWICE` = 2 K vectors of four words or `EIGHT` = 8 K words.
-struct Wide<'a, 'b, const K: usize, const TWICE: usize, const EIGHT: usize, S> {
+/// Runs on vectors of at most eight words: all that one vector of channels has.
+fn narrow(wide: impl pulp::WithSimd<Output = ()>) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(simd) = pulp::x86::V3::try_new() {
+        return Simd::vectorize(simd, wide);
+    }
+    pulp::Arch::new().dispatch(wide);
+}
+
+/// A task on chunks of K x 16 channels, of `HALF` = K / 2 vectors of sixteen words, K of eight, `TWICE` = 2 K of four or
+/// `EIGHT` = 8 K words.
+struct Wide<'a, 'b, const K: usize, const HALF: usize, const TWICE: usize, const EIGHT: usize, S> {
     task: Task<'a>,
     into: &'b mut S,
 }
 
-impl<const K: usize, const TWICE: usize, const EIGHT: usize, S: Sink> pulp::WithSimd
-    for Wide<'_, '_, K, TWICE, EIGHT, S>
+impl<const K: usize, const HALF: usize, const TWICE: usize, const EIGHT: usize, S: Sink> pulp::WithSimd
+    for Wide<'_, '_, K, HALF, TWICE, EIGHT, S>
 {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<V: Simd>(self, simd: V) {
         match V::U32_LANES {
+            16 if K > 1 => self.task.run::<V, K, HALF>(simd, self.into),
             8 => self.task.run::<V, K, K>(simd, self.into),
             4 => self.task.run::<V, K, TWICE>(simd, self.into),
             _ => self.task.run::<Scalar, K, EIGHT>(Scalar::new(), self.into),
@@ -273,8 +289,9 @@ impl Block {
             let spiking = (0..4).filter(|i| pattern >> i & 1 == 1).map(|i| 4 * four + i).filter(|&c| c < conv.input.c);
             if o < conv.output.c { spiking.map(|c| s.codes[o * conv.depth() + c * taps + tap]).sum() } else { 0 }
         };
-        let mut table = vec![0; chunks * taps * bytes * 32 * wide * PAIRS];
-        for (n, row) in table.chunks_exact_mut(wide * PAIRS).enumerate() {
+        let mut table = vec![Line([0; 2 * PAIRS]); chunks * taps * bytes * 16 * wide];
+        let words: &mut [u32] = bytemuck::cast_slice_mut(&mut table);
+        for (n, row) in words.chunks_exact_mut(wide * PAIRS).enumerate() {
             let (pattern, four) = (n % 16, n / 16 % (2 * bytes));
             let (tap, chunk) = (n / 32 / bytes % taps, n / 32 / bytes / taps);
             for (i, pair) in row.iter_mut().enumerate() {
@@ -373,9 +390,11 @@ impl Task<'_> {
     #[inline(always)]
     fn run<V: Simd, const K: usize, const N: usize>(&self, simd: V, into: &mut impl Sink) {
         let layer = self.layer;
-        let tables = layer.blocks.iter().map(|b| V::as_simd_u32s(&b.table).0.as_chunks::<N>().0.as_chunks::<32>().0);
+        let tables = layer
+            .blocks
+            .iter()
+            .map(|b| V::as_simd_u32s(bytemuck::cast_slice(&b.table)).0.as_chunks::<N>().0.as_chunks::<32>().0);
         let tables: Vec<&[Patterns<V, N>]> = tables.collect();
-        let mut potentials = vec![[[0i32; WIDTH]; K]; self.initials.len()];
         let mut drives = vec![[[0i32; WIDTH]; K]; layer.steps];
         for chunk in 0..layer.chunks {
             let channel = chunk * K * WIDTH;
@@ -391,9 +410,6 @@ impl Task<'_> {
                     let plane = constant[channel * layer.shape.area() + at..].iter().step_by(layer.shape.area());
                     base.as_flattened_mut().iter_mut().zip(plane).for_each(|(b, c)| *b += c);
                 }
-                for (v, initial) in potentials.iter_mut().zip(self.initials) {
-                    *v = initial.as_chunks::<K>().0[chunk];
-                }
                 drives.fill(base);
                 for ((block, table), source) in layer.blocks.iter().zip(&tables).zip(self.sources) {
                     let reads = &block.reads[block.first[at] as usize..block.first[at + 1] as usize];
@@ -401,18 +417,15 @@ impl Task<'_> {
                 }
                 // `settle` steps of input come in before the first chance to fire; in as many at the end none does.
                 let (early, driven) = drives.split_at(layer.settle);
-                for drive in early {
-                    for v in &mut potentials {
-                        (0..K).for_each(|k| self.integrate(&mut v[k], &drive[k]));
-                    }
-                }
-                for step in 0..layer.steps {
-                    let drive = driven.get(step).unwrap_or(&[[0; WIDTH]; K]);
-                    for (trial, v) in potentials.iter_mut().enumerate() {
-                        for k in 0..K {
-                            let fires = self.fire(&mut v[k], &drive[k], &threshold[k]);
-                            into.spikes(trial, k, step, position, channel + k * WIDTH, fires);
-                        }
+                for (trial, initial) in self.initials.iter().enumerate() {
+                    for (k, &initial) in initial.as_chunks::<K>().0[chunk].iter().enumerate() {
+                        let mut v = initial;
+                        early.iter().for_each(|drive| self.integrate(&mut v, &drive[k]));
+                        let at = Vector { trial, k, position, channel: channel + k * WIDTH };
+                        into.spikes(at, layer.steps, |step| {
+                            let drive = driven.get(step).map_or(&[0; WIDTH], |drive| &drive[k]);
+                            self.fire(&mut v, drive, &threshold[k])
+                        });
                     }
                 }
                 into.finish(position, channel);

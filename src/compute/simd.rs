@@ -4,7 +4,22 @@
 /// same at every width: nothing here fuses or reorders arithmetic.
 #[inline(always)]
 pub(crate) fn vectorized<R>(loops: impl FnOnce() -> R) -> R {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(simd) = pulp::x86::V3::try_new() {
+        return pulp::Simd::vectorize(simd, Loops(loops));
+    }
     pulp::Arch::new().dispatch(loops)
+}
+
+struct Loops<F>(F);
+
+impl<R, F: FnOnce() -> R> pulp::WithSimd for Loops<F> {
+    type Output = R;
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) -> R {
+        (self.0)()
+    }
 }
 
 /// Sum of `term` over pairs, in eight partial sums that vector lanes can hold.
