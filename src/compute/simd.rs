@@ -1,7 +1,8 @@
 //! Plain loops compiled for the vector instructions that this machine has, beside those that every machine has.
 
-/// Runs `loops` with the widest vectors there are; what it calls takes part only where it is inlined. Results are the
-/// same at every width: nothing here fuses or reorders arithmetic.
+/// Runs `loops` with vectors of up to 32 bytes; what it calls takes part only where it is inlined. Results are the same at
+/// every width: nothing here fuses or reorders arithmetic. Not wider ones: the compiler's own loops over 64 bytes were
+/// slower where it was tried.
 #[inline(always)]
 pub(crate) fn vectorized<R>(loops: impl FnOnce() -> R) -> R {
     #[cfg(target_arch = "x86_64")]

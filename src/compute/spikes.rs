@@ -120,23 +120,26 @@ impl Spikes {
         let image_bytes = Self::image_bytes(shape, self.steps);
         totals.par_chunks_mut(shape.len().max(1)).enumerate().for_each(|(image, totals)| {
             let bytes = &self.bytes[image * image_bytes..][..image_bytes];
-            let mut sums = vec![[0u32; BESIDE]; 8 * shape.c.div_ceil(8)];
+            totals.fill(0.0);
+            // Eight sums in a word: no byte of it overflows within 255 steps.
+            let mut words = vec![[0u64; BESIDE]; shape.c.div_ceil(8)];
             // Some positions at a time: channel after channel their sums lie too far apart to be written one by one.
             for (block, bytes) in bytes.chunks(each * BESIDE).enumerate() {
-                sums.fill([0; BESIDE]);
-                for (position, bytes) in bytes.chunks_exact(each).enumerate() {
-                    for (steps, sums) in bytes.chunks_exact(self.steps).zip(sums.chunks_exact_mut(8)) {
-                        // Eight sums in a word: no byte of it overflows within 255 steps.
-                        for steps in steps.chunks(255) {
-                            let word = steps.iter().fold(0, |sum, &b| sum + SPREAD[usize::from(b)]);
-                            sums.iter_mut().zip(word.to_le_bytes()).for_each(|(s, n)| s[position] += u32::from(n));
+                let (first, last) = (block * BESIDE, (block * BESIDE + BESIDE).min(area));
+                for from in (0..self.steps).step_by(255) {
+                    let count = (self.steps - from).min(255);
+                    for (position, bytes) in bytes.chunks_exact(each).enumerate() {
+                        for (steps, words) in bytes.chunks_exact(self.steps).zip(&mut words) {
+                            words[position] = steps[from..from + count].iter().map(|&b| SPREAD[usize::from(b)]).sum();
                         }
                     }
-                }
-                let first = block * BESIDE;
-                let last = (first + BESIDE).min(area);
-                for (plane, sums) in totals.chunks_exact_mut(area).zip(&sums) {
-                    plane[first..last].iter_mut().zip(sums).for_each(|(total, &n)| *total = n as f32);
+                    vectorized(|| {
+                        for (c, plane) in totals.chunks_exact_mut(area).enumerate() {
+                            for (total, word) in plane[first..last].iter_mut().zip(&words[c / 8]) {
+                                *total += f32::from((word >> (8 * (c % 8))) as u8);
+                            }
+                        }
+                    });
                 }
             }
         });

@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::compute::simd::vectorized;
 use crate::network::{Head, Layout, Shape, Window};
 use crate::neuron::Model;
 
@@ -91,8 +92,14 @@ impl Decode {
     pub fn values(&self, rates: &[f32], area: usize) -> Vec<f32> {
         let plain = self.origin.iter().enumerate().all(|(i, &origin)| origin as usize == i);
         if plain && self.origin.len() == self.channels {
-            let planes = rates.chunks_exact(area).zip(self.gain.iter().zip(&self.base));
-            return planes.flat_map(|(r, (g, b))| r.iter().map(move |&r| (b + g * f64::from(r)) as f32)).collect();
+            let mut out = vec![0.0; rates.len()];
+            let planes = out.chunks_exact_mut(area).zip(rates.chunks_exact(area));
+            vectorized(|| {
+                for ((out, rates), (g, b)) in planes.zip(self.gain.iter().zip(&self.base)) {
+                    out.iter_mut().zip(rates).for_each(|(v, &r)| *v = (b + g * f64::from(r)) as f32);
+                }
+            });
+            return out;
         }
         let mut out: Vec<f64> = self.base.iter().flat_map(|&b| std::iter::repeat_n(b, area)).collect();
         for (i, plane) in rates.chunks_exact(area).enumerate() {

@@ -14,6 +14,7 @@ use super::{Real, Steps};
 use crate::compute::buffer::{Buffer, expect_len};
 use crate::compute::device::Device;
 use crate::compute::gpu::{Bind, Dispatch, Shader};
+use crate::compute::simd::vectorized;
 use crate::error::{Error, Result};
 
 const SHADER: Shader =
@@ -95,16 +96,21 @@ pub fn twin<T: Real>(
 /// acc[i] += sum_k error[k] unit(k, i).
 #[inline]
 fn pass_on<T: Real>(acc: &mut [[T; LANES]], error: &[[T; LANES]], unit: impl Fn(usize, usize) -> T) {
-    for (i, acc) in acc.iter_mut().enumerate() {
-        let mut sum = *acc;
-        for (k, error) in error.iter().enumerate() {
-            let u = unit(k, i);
-            for lane in 0..LANES {
-                sum[lane] += error[lane] * u;
+    vectorized(
+        #[inline(always)]
+        || {
+            for (i, acc) in acc.iter_mut().enumerate() {
+                let mut sum = *acc;
+                for (k, error) in error.iter().enumerate() {
+                    let u = unit(k, i);
+                    for lane in 0..LANES {
+                        sum[lane] += error[lane] * u;
+                    }
+                }
+                *acc = sum;
             }
-        }
-        *acc = sum;
-    }
+        },
+    );
 }
 
 /// The problem that a batch of lanes rounds: `rows` rows of `n` columns.

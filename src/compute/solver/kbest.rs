@@ -67,6 +67,21 @@ pub fn twin<T: Real>(
     room: &mut Room<T>,
     q: &mut [T],
 ) -> T {
+    vectorized(
+        #[inline(always)]
+        || search(factor, steps, (row, scale), paths, room, q),
+    )
+}
+
+#[inline(always)]
+fn search<T: Real>(
+    factor: Factor<'_, T>,
+    steps: &Steps<T>,
+    (row, scale): (Row<'_, T>, T),
+    paths: usize,
+    room: &mut Room<T>,
+    q: &mut [T],
+) -> T {
     let n = factor.diagonal.len();
     let Room { passed: [now, next], cost, branches, trail } = room;
     now[..n].fill(T::default());
@@ -105,10 +120,7 @@ pub fn twin<T: Real>(
             let d = level * scale - row.w[j];
             let (from, to) = (&now[parent * n..parent * n + j], &mut next[path * n..path * n + j]);
             let unit = &factor.unit[j * n..j * n + j];
-            vectorized(
-                #[inline(always)]
-                || to.iter_mut().zip(from).zip(unit).for_each(|((to, from), u)| *to = *from + d * *u),
-            );
+            to.iter_mut().zip(from).zip(unit).for_each(|((to, from), u)| *to = *from + d * *u);
         }
         std::mem::swap(now, next);
     }

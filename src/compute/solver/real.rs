@@ -44,9 +44,11 @@ macro_rules! real {
             fn to_f64(self) -> f64 {
                 f64::from(self)
             }
+            #[inline(always)]
             fn rounded(self) -> Self {
                 self.round_ties_even()
             }
+            #[inline(always)]
             fn floored(self) -> Self {
                 self.floor()
             }

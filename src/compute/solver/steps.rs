@@ -94,7 +94,7 @@ impl<T: Real> Steps<T> {
 
     /// The levels nearest to `x` among those in `within` (lower, upper), nearest first: fills `found`, returns how many
     /// there are.
-    #[inline]
+    #[inline(always)]
     pub fn nearest_few(&self, x: T, within: Option<(T, T)>, found: &mut [T]) -> usize {
         match self {
             Steps::Regular { low, high, step } => {
