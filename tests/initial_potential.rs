@@ -1,5 +1,5 @@
 //! Calibrated initial potentials: layers that see uneven trains respond better than from half a threshold, and layers
-//! that see constant currents keep half a threshold.
+//! that see constant currents keep half a threshold. And settling windows: layers that gain by it wait longer.
 
 use assert_cmd::Command;
 use serde_json::Value;
@@ -27,6 +27,10 @@ fn converted(flags: &[&str]) -> (Value, Vec<Vec<f64>>) {
         }
     }
     (report, shares)
+}
+
+fn latency(report: &Value) -> u64 {
+    report["latency"].as_u64().unwrap()
 }
 
 fn response_errors(report: &Value) -> Vec<f64> {
@@ -58,4 +62,17 @@ fn calibrated_potentials_lower_the_response_error_of_uneven_layers() {
 fn the_layered_schedule_keeps_half_a_threshold() {
     let (_, from) = converted(&["--schedule", "layered", "--remainder", "off"]);
     assert!(from.iter().flatten().all(is_half));
+}
+
+#[test]
+fn layers_that_gain_by_it_wait_longer_within_a_quarter_of_a_train() {
+    let (usual, _) = converted(&["--settle", "1"]);
+    let (auto, _) = converted(&[]);
+    assert!(latency(&usual) < latency(&auto) && latency(&auto) <= 16 + 4, "{} {}", latency(&usual), latency(&auto));
+    let (usual, auto) = (response_errors(&usual), response_errors(&auto));
+    let first = (0..usual.len()).find(|&i| auto[i] != usual[i]).expect("a layer with another window");
+    // 2 % of its square
+    assert!(auto[first] < 0.991 * usual[first], "layer {first}: {} instead of {}", auto[first], usual[first]);
+    let (fixed, _) = converted(&["--latency", "19"]);
+    assert!(latency(&fixed) <= 19);
 }

@@ -114,8 +114,9 @@ pub struct JobArgs {
     pub initial_potential: Option<String>,
     /// Steps of input that a layer integrates before its first chance to fire; several with commas repeat from layer to layer
     /// (2,0: every other one); auto: 1 where all layers run at once and neurons neither leak nor rest, else 0; a sum over a
-    /// shortcut leaves its step to the layer before it. Latency
-    /// grows by as much for each layer on the longest path [default: auto]
+    /// shortcut leaves its step to the layer before it; up to 3 more where a layer's error falls by it on the calibration
+    /// images and the longest path waits for a quarter of the steps at most. Latency grows by as much for each layer on the
+    /// longest path [default: auto]
     #[arg(long, value_name = "N[,N..]|auto", help_heading = "Fit")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub settle: Option<String>,

@@ -24,6 +24,9 @@ impl Walk<'_> {
         if (node.name.as_str(), node.shape.h, node.shape.w) != place || !matches!(node.op, SpikingOp::Neurons(_)) {
             return Err(Error::input("", format!("the checkpoint has {} {:?} in its place", node.name, node.shape)));
         }
+        if let SpikingOp::Neurons(layer) = &node.op {
+            self.windows[index] = layer.settle;
+        }
         self.spiking.nodes.push(node);
         self.spiking.check_last()?;
         self.upload(index)?;

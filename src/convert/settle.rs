@@ -11,7 +11,8 @@ pub enum Settle {
     /// after the last: one number for all, `2, 0` for every other one. Not empty.
     Repeated(Vec<u32>),
     /// A step each on average: where a level has a sum over a shortcut, the level before it takes both steps. Its neurons read
-    /// one stream through many weights of either sign, and the sum, more even, need not wait as well.
+    /// one stream through many weights of either sign, and the sum, more even, need not wait as well. Layers that gain by
+    /// it wait longer, while the longest path waits for at most a quarter of a train.
     Shared,
     /// At most so many steps in all along the longest path: one each for as many layers, evenly spread over the path from
     /// the first on; as many as a train has for every layer where that is enough for all of them.
@@ -69,4 +70,25 @@ pub(super) fn windows(network: &Network, settle: &Settle, steps: u32) -> Vec<u32
         }
     };
     levels.into_iter().map(of_level).collect()
+}
+
+/// Steps of a train for one that its network may wait in all where the tool chooses windows by trial.
+const TRAIN: u32 = 4;
+
+/// Steps that node `index` can wait longer while no path through it waits for more than a quarter of the steps of a train.
+/// `windows`: per node, the steps that it waits.
+pub(super) fn spare(network: &Network, windows: &[u32], index: usize, steps: u32) -> u32 {
+    let nodes = network.nodes.len();
+    let mut late = vec![0u32; nodes];
+    for (i, node) in network.nodes.iter().enumerate().skip(1) {
+        late[i] = windows[i] + node.sources().iter().map(|&s| late[s]).max().unwrap_or(0);
+    }
+    // longest wait of what comes after a node
+    let mut after = vec![0u32; nodes];
+    for (i, node) in network.nodes.iter().enumerate().skip(1).rev() {
+        for s in node.sources() {
+            after[s] = after[s].max(windows[i] + after[i]);
+        }
+    }
+    (steps / TRAIN).saturating_sub(late[index] + after[index])
 }
