@@ -7,13 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use super::memory::Memory;
 use super::timing::{Auto, Choice, PerUnit, Steps, Timing};
-use crate::chip::{Chip, Grid, ScaleOwner};
 use crate::compare::Decision;
 use crate::compute::{Choices, Team};
 use crate::convert::{Choose, Keep, Options, Populations, Ridge, Sparsity};
 use crate::error::{Error, Result};
 use crate::network::Network;
-use crate::neuron::Model;
 
 /// All keys are optional here; `Job::resolve` says which are needed.
 #[derive(Debug, Clone, Default, clap::Args, Serialize, Deserialize)]
@@ -339,26 +337,6 @@ impl JobArgs {
         let decision = word_of(&self.decision(network)?)?;
         let job = JobArgs { decision: Some(decision), ..self.over(JobArgs::usual()) };
         Ok(JobArgs { per_unit: Some(Choice::Number(job.neurons_per_unit()?)), ..job })
-    }
-
-    /// The chip, with what the job says of it, of a resolved job.
-    ///
-    /// # Errors
-    /// Input: no such chip, or a value that a key does not know.
-    pub fn target(&self) -> Result<Chip> {
-        let mut chip = Chip::load(given("chip", &self.chip)?)?;
-        if let Some(neuron) = &self.neuron {
-            chip.neuron = Model::named(neuron)?;
-        }
-        match self.bits.as_deref() {
-            None => {}
-            Some("none") => chip.replace_grid(None),
-            Some(bits) => chip.replace_grid(Some(bits.parse::<Grid>()?)),
-        }
-        if let Some(owner) = &self.bits_scale {
-            chip.weights.scale = word::<ScaleOwner>("bits-scale", owner, "layer, channel, neuron")?.into();
-        }
-        Ok(chip)
     }
 
     /// Makes the files' paths absolute, so that the job can be repeated from anywhere.

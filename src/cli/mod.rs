@@ -20,6 +20,7 @@ mod simulate;
 mod solve;
 mod table;
 mod timing;
+mod units;
 
 use std::process::ExitCode;
 

@@ -36,7 +36,7 @@ pub fn solve_repeats(
     // what the weights found so far are off their targets, added up over a unit's rows
     let mut excess = vec![0.0; m / per * n];
     let mut found: Vec<Solution> = Vec::with_capacity(per);
-    let (mut first, mut of_sum) = (None, vec![]);
+    let (mut objectives, mut of_sum) = (Vec::with_capacity(per + 1), vec![]);
     // the problems of the turns have one after the other
     let mut h = problem.h.clone();
     for turn in 0..=per {
@@ -57,10 +57,10 @@ pub fn solve_repeats(
             }
         }
         add(&mut excess, &new, 1.0);
-        first.get_or_insert_with(|| new.objective.clone());
+        objectives.push(new.objective.clone());
         found.insert(turn % per, new);
     }
-    let Some(first) = first else { return solve_with(team, problem, spec, cancelled) };
+    let first = objectives.swap_remove(0);
     let rest = match spec.is_boxed() {
         true => {
             let units = problem.rows(&(0..m).step_by(per).collect::<Vec<_>>(), h);
