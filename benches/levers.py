@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """What each lever is worth: cifar10_resnet20 converted with default options, and with one option put back at a time, for
 8, 16 and 32 steps, on three sets of 256 calibration images (0..255, 256..511, 512..767 of the training images; the run's
-seed is the set's number) and the same 500 test images. Prints a line a run, then a table for each schedule: means over the
+seed is the set's number) and the same test images, 500 if not said otherwise. Prints a line a run, then a table for each schedule: means over the
 sets of agreement and relative error, and what each lever gains: the mean difference of the default run to the run without
 it, and its least and largest over the sets. Needs python3 with numpy; takes about two hours on two cores.
-Usage: benches/levers.py SYNFIT DATA [--schedule streaming|layered] [--steps 8,16,32] [--sets 0,1,2] [--bits 8]
+Usage: benches/levers.py SYNFIT DATA [--schedule streaming|layered] [--steps 8,16,32] [--sets 0,1,2] [--bits 8] [--test-images N]
   [--base=OPTIONS of every run] [--only LEVER,..]"""
 import argparse
 import json
@@ -42,6 +42,7 @@ def main():
     parser.add_argument("--steps", default="8,16,32")
     parser.add_argument("--sets", default="0,1,2")
     parser.add_argument("--bits", default="8")
+    parser.add_argument("--test-images", default="500")
     parser.add_argument("--base", default="", help="options of every run")
     parser.add_argument("--only", default="", help="levers' names with commas, instead of all")
     args = parser.parse_args()
@@ -90,7 +91,7 @@ def table(args, folder, schedule, steps, sets):
 def convert(args, folder, schedule, steps, part, options):
     command = [args.synfit, "convert", "--model", args.data / "networks/cifar10_resnet20_conv1x1.onnx",
                "--calibration", folder / f"{part}.npy", "--test", args.data / "cifar10/test2000_images.npy",
-               "--labels", args.data / "cifar10/test2000_labels.npy", "--test-images", "500",
+               "--labels", args.data / "cifar10/test2000_labels.npy", "--test-images", args.test_images,
                "--scale", "0.00392156862745098", "--mean", "0.485,0.456,0.406", "--std", "0.229,0.224,0.225",
                "--bits", args.bits, "--schedule", schedule, "--steps", str(steps), "--seed", str(part),
                "--device", "cpu", "--out", folder / "result", "--json", *args.base.split(), *options]
