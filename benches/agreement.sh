@@ -78,8 +78,9 @@ for which in 1_1 3_3; do
 done
 bar cartpole layered 64 "agreement>=99" -- --model "$networks/cartpole_policy.onnx" "${cartpole[@]}" --images 256
 bar lunarlander layered 64 "agreement>=99" -- --model "$networks/lunarlander_policy.onnx" "${lunarlander[@]}" --images 256
-for row in toycar:toycar_autoencoder rul:rul_cnn_window20; do
-    bar "${row%:*}" streaming 64 "error<=2" -- --model "$networks/${row#*:}.onnx" --calibration uniform:-1..1 --images 256 \
+for row in toycar:toycar_autoencoder:streaming rul:rul_cnn_window20:layered; do
+    IFS=: read -r name file schedule <<<"$row"
+    bar "$name" "$schedule" 64 "error<=2" -- --model "$networks/$file.onnx" --calibration uniform:-1..1 --images 256 \
         --test-images 500 --decision none
 done
 exit $failed
