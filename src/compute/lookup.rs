@@ -6,16 +6,18 @@
 //! The result is `conv::integer` and `step::integer`, bit for bit: all of it is integer arithmetic that is proven, when
 //! the layer is made, not to overflow.
 
+mod block;
 mod sink;
 
 use pulp::{Scalar, Simd};
 use rayon::prelude::*;
 
 use super::conv::Conv;
-use super::patch::View;
+use super::simd::up_to_32_bytes;
 use super::spikes::Spikes;
 use crate::network::Shape;
 use crate::neuron::{Model, Reset, step};
+use block::{Block, PAIRS, Patterns};
 use sink::{Bits, Counts, Sink, Vector};
 
 /// Output channels of one vector.
@@ -26,14 +28,6 @@ const MOST_TABLE: usize = 8 << 20;
 const PIECE: usize = 128;
 
 type Lanes<T> = [T; WIDTH];
-
-/// Two channels' 16-bit sums in one word, upper * 65536 + lower: added as one number, and taken apart at the end.
-/// Written so for explicit vectors of words, because plain loops over 16-bit lanes are not kept in vector registers.
-const PAIRS: usize = WIDTH / 2;
-
-/// The rows of one byte of spikes: 16 patterns of its lower four channels, 16 of its upper four. N vectors make K x 16
-/// channels.
-type Patterns<V, const N: usize> = [[<V as Simd>::u32s; N]; 32];
 
 /// What one source brings to a layer.
 pub struct Synapses<'a> {
@@ -67,6 +61,7 @@ pub struct Layer {
     /// Vectors of one chunk of output channels, 1, 2 or 4; chunks.
     wide: usize,
     chunks: usize,
+    vectors: Vectors,
     /// chunks x wide.
     bias: Vec<Lanes<i32>>,
     threshold: Vec<Lanes<i32>>,
@@ -76,22 +71,27 @@ pub struct Layer {
     drive: u64,
 }
 
-struct Block {
-    /// For each output position the range of its `reads`.
-    first: Vec<u32>,
-    /// Input position and tap.
-    reads: Vec<(u32, u32)>,
-    /// Bytes of the source's channels.
-    bytes: usize,
-    shift: u32,
-    /// chunks x taps x bytes x 2 halves x 16 patterns x wide x PAIRS; lower channels first, then upper ones.
-    table: Vec<Line>,
+/// Which of the machine's vectors are used.
+#[derive(Clone, Copy)]
+enum Vectors {
+    Widest,
+    /// At most 32 bytes.
+    UpTo32,
+    /// What machines without vectors do.
+    #[cfg(test)]
+    None,
 }
 
-/// Words of a cache line: rows of a table begin where no load spans two lines.
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C, align(64))]
-struct Line([u32; 2 * PAIRS]);
+impl Vectors {
+    fn run(self, work: impl pulp::WithSimd<Output = ()>) {
+        match self {
+            Vectors::Widest => pulp::Arch::new().dispatch(work),
+            Vectors::UpTo32 => up_to_32_bytes(work),
+            #[cfg(test)]
+            Vectors::None => Scalar::new().vectorize(work),
+        }
+    }
+}
 
 impl Layer {
     /// Tables of a layer's spiking sources. None where this way does not fit: several groups, several spikes a step or
@@ -126,6 +126,8 @@ impl Layer {
             shape: neurons.shape,
             wide,
             chunks,
+            // one vector of channels has eight words
+            vectors: if wide == 1 { Vectors::UpTo32 } else { Vectors::Widest },
             bias: lanes(neurons.bias, chunks * wide, 0),
             // No potential is above it: lanes beyond the last channel stay silent.
             threshold: lanes(neurons.threshold, chunks * wide, i32::MAX)
@@ -214,20 +216,11 @@ impl Layer {
         let constant = constant.map(|c| &c[image * self.shape.len()..][..self.shape.len()]);
         let task = Task { layer: self, sources: &sources, constant, initials, first, positions };
         match self.wide {
-            1 => narrow(Wide::<1, 1, 2, 8, _> { task, into }),
-            2 => pulp::Arch::new().dispatch(Wide::<2, 1, 4, 16, _> { task, into }),
-            _ => pulp::Arch::new().dispatch(Wide::<4, 2, 8, 32, _> { task, into }),
+            1 => self.vectors.run(Wide::<1, 1, 2, 8, _> { task, into }),
+            2 => self.vectors.run(Wide::<2, 1, 4, 16, _> { task, into }),
+            _ => self.vectors.run(Wide::<4, 2, 8, 32, _> { task, into }),
         }
     }
-}
-
-/// Runs on vectors of at most eight words: all that one vector of channels has.
-fn narrow(wide: impl pulp::WithSimd<Output = ()>) {
-    #[cfg(target_arch = "x86_64")]
-    if let Some(simd) = pulp::x86::V3::try_new() {
-        return Simd::vectorize(simd, wide);
-    }
-    pulp::Arch::new().dispatch(wide);
 }
 
 /// A task on chunks of K x 16 channels, of `HALF` = K / 2 vectors of sixteen words, K of eight, `TWICE` = 2 K of four or
@@ -263,118 +256,6 @@ fn lanes(values: &[i32], vectors: usize, rest: i32) -> Vec<Lanes<i32>> {
     (0..vectors).map(|v| std::array::from_fn(|l| values.get(v * WIDTH + l).copied().unwrap_or(rest))).collect()
 }
 
-impl Block {
-    fn new(s: &Synapses<'_>, wide: usize, chunks: usize) -> Block {
-        let conv = &s.conv;
-        let view = View::new(conv.input, conv.output, conv.window);
-        let [kh, kw] = conv.window.kernel;
-        let columns: Vec<_> = (0..kw).map(|j| view.columns_of(j)).collect();
-        let (mut first, mut reads) = (vec![0], vec![]);
-        for y in 0..conv.output.h {
-            for x in 0..conv.output.w {
-                for i in 0..kh {
-                    let Some(row) = view.row_of(y, i) else { continue };
-                    for (j, &(lo, hi, from)) in columns.iter().enumerate() {
-                        if (lo..hi).contains(&x) {
-                            let column = from + (x - lo) * conv.window.stride[1];
-                            reads.push(((row * conv.input.w + column) as u32, (i * kw + j) as u32));
-                        }
-                    }
-                }
-                first.push(reads.len() as u32);
-            }
-        }
-        let (taps, bytes) = (conv.window.taps(), conv.input.c.div_ceil(8));
-        let code = |o: usize, four: usize, tap: usize, pattern: usize| -> i32 {
-            let spiking = (0..4).filter(|i| pattern >> i & 1 == 1).map(|i| 4 * four + i).filter(|&c| c < conv.input.c);
-            if o < conv.output.c { spiking.map(|c| s.codes[o * conv.depth() + c * taps + tap]).sum() } else { 0 }
-        };
-        let mut table = vec![Line([0; 2 * PAIRS]); chunks * taps * bytes * 16 * wide];
-        let words: &mut [u32] = bytemuck::cast_slice_mut(&mut table);
-        for (n, row) in words.chunks_exact_mut(wide * PAIRS).enumerate() {
-            let (pattern, four) = (n % 16, n / 16 % (2 * bytes));
-            let (tap, chunk) = (n / 32 / bytes % taps, n / 32 / bytes / taps);
-            for (i, pair) in row.iter_mut().enumerate() {
-                let o = chunk * wide * WIDTH + i / PAIRS * WIDTH + i % PAIRS;
-                let [lower, upper] = [o, o + PAIRS].map(|o| code(o, four, tap, pattern) as u32);
-                *pair = (upper << 16).wrapping_add(lower);
-            }
-        }
-        Block { first, reads, bytes, shift: s.shift, table }
-    }
-
-    /// Adds the currents of one output position to `drive`, one entry a step.
-    #[inline(always)]
-    fn gather<V: Simd, const K: usize, const N: usize>(
-        &self,
-        simd: V,
-        reads: &[(u32, u32)],
-        table: &[Patterns<V, N>],
-        source: &[u8],
-        drive: &mut [[Lanes<i32>; K]],
-    ) {
-        let steps = drive.len();
-        let mut step = 0;
-        // As many steps at a time as there are registers for their sums.
-        while step < steps {
-            let (left, drive) = (steps - step, &mut drive[step..]);
-            step += if N == 1 && left >= 8 {
-                self.gather_steps::<V, K, N, 8>(simd, reads, table, source, step, steps, drive)
-            } else if N <= 2 && left >= 4 {
-                self.gather_steps::<V, K, N, 4>(simd, reads, table, source, step, steps, drive)
-            } else if N <= 4 && left >= 2 {
-                self.gather_steps::<V, K, N, 2>(simd, reads, table, source, step, steps, drive)
-            } else {
-                self.gather_steps::<V, K, N, 1>(simd, reads, table, source, step, steps, drive)
-            };
-        }
-    }
-
-    /// `S` steps from `first` on; returns S.
-    #[inline(always)]
-    #[expect(clippy::too_many_arguments, reason = "the inner loop of a kernel")]
-    fn gather_steps<V: Simd, const K: usize, const N: usize, const S: usize>(
-        &self,
-        simd: V,
-        reads: &[(u32, u32)],
-        table: &[Patterns<V, N>],
-        source: &[u8],
-        first: usize,
-        steps: usize,
-        drive: &mut [[Lanes<i32>; K]],
-    ) -> usize {
-        let mut sums = [[simd.splat_u32s(0); N]; S];
-        for &(position, tap) in reads {
-            let from = position as usize * self.bytes * steps + first;
-            let patterns = &table[tap as usize * self.bytes..][..self.bytes];
-            for (byte, patterns) in patterns.iter().enumerate() {
-                let spikes = &source[from + byte * steps..][..S];
-                for (sums, spikes) in sums.iter_mut().zip(spikes) {
-                    let (low, high) = (&patterns[usize::from(spikes & 15)], &patterns[16 + usize::from(spikes >> 4)]);
-                    for n in 0..N {
-                        sums[n] = simd.add_u32s(sums[n], low[n]);
-                    }
-                    for n in 0..N {
-                        sums[n] = simd.add_u32s(sums[n], high[n]);
-                    }
-                }
-            }
-        }
-        for (drive, sums) in drive.iter_mut().zip(&sums) {
-            let sums: &[u32] = bytemuck::cast_slice(sums);
-            for (drive, sums) in drive.iter_mut().zip(sums.as_chunks::<PAIRS>().0) {
-                for l in 0..PAIRS {
-                    let both = sums[l] as i32;
-                    let lower = both << 16 >> 16;
-                    drive[l] += lower << self.shift;
-                    drive[l + PAIRS] += (both.wrapping_sub(lower) >> 16) << self.shift;
-                }
-            }
-        }
-        S
-    }
-}
-
 /// Some positions of one image.
 struct Task<'a> {
     layer: &'a Layer,
@@ -390,19 +271,12 @@ impl Task<'_> {
     #[inline(always)]
     fn run<V: Simd, const K: usize, const N: usize>(&self, simd: V, into: &mut impl Sink) {
         let layer = self.layer;
-        let tables = layer
-            .blocks
-            .iter()
-            .map(|b| V::as_simd_u32s(bytemuck::cast_slice(&b.table)).0.as_chunks::<N>().0.as_chunks::<32>().0);
-        let tables: Vec<&[Patterns<V, N>]> = tables.collect();
         let mut drives = vec![[[0i32; WIDTH]; K]; layer.steps];
         for chunk in 0..layer.chunks {
             let channel = chunk * K * WIDTH;
             let [bias, threshold] = [&layer.bias, &layer.threshold].map(|p| p.as_chunks::<K>().0[chunk]);
-            let part = |table: &&'_ [Patterns<V, N>]| {
-                chunk * table.len() / layer.chunks..(chunk + 1) * table.len() / layer.chunks
-            };
-            let tables: Vec<&[Patterns<V, N>]> = tables.iter().map(|t| &t[part(t)]).collect();
+            let tables: Vec<&[Patterns<V, N>]> =
+                layer.blocks.iter().map(|block| block.patterns::<V, N>(chunk, layer.chunks)).collect();
             for position in 0..self.positions {
                 let at = self.first + position;
                 let mut base = bias;
@@ -412,8 +286,7 @@ impl Task<'_> {
                 }
                 drives.fill(base);
                 for ((block, table), source) in layer.blocks.iter().zip(&tables).zip(self.sources) {
-                    let reads = &block.reads[block.first[at] as usize..block.first[at + 1] as usize];
-                    block.gather::<V, K, N>(simd, reads, table, source, &mut drives);
+                    block.gather::<V, K, N>(simd, at, table, source, &mut drives);
                 }
                 // `settle` steps of input come in before the first chance to fire; in as many at the end none does.
                 let (early, driven) = drives.split_at(layer.settle);
@@ -455,5 +328,42 @@ impl Task<'_> {
             fires[l] = i32::from(fire);
         }
         fires
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::Window;
+
+    /// Layers of one, two and four vectors of channels, by each kind of vectors.
+    #[test]
+    fn all_vectors_give_the_same_spikes() {
+        let mut rng = fastrand::Rng::with_seed(11);
+        let (images, steps, settle) = (2, 19, 2);
+        for channels in [5, 16, 29, 60] {
+            let [input, shape] = [13, channels].map(|c| Shape::new(c, 4, 5));
+            let window = Window { kernel: [3, 3], pad: [1, 1], ..Window::POINT };
+            let conv = Conv { input, output: shape, window, groups: 1 };
+            let codes: Vec<i32> = (0..channels * conv.depth()).map(|_| rng.i32(-8..8)).collect();
+            let x: Vec<i32> = (0..steps * images * input.len()).map(|_| rng.i32(0..2)).collect();
+            let x = Spikes::pack(images, input, steps, &x).unwrap();
+            let (bias, threshold) = (vec![3; channels], vec![40; channels]);
+            let initials: Vec<Vec<i32>> = [0, 20].map(|v| vec![v; channels]).into();
+            let (floor, ceil) = (i32::MIN, i32::MAX);
+            let neurons =
+                Neurons { model: Model::IF, steps, settle, shape, bias: &bias, threshold: &threshold, floor, ceil };
+            let mut layer = Layer::new(&[Synapses { conv, codes: &codes, shift: 1 }], &neurons).unwrap();
+            let mut results = vec![];
+            for vectors in [Vectors::None, Vectors::UpTo32, Vectors::Widest] {
+                layer.vectors = vectors;
+                let mut counts = vec![vec![f32::NAN; images * shape.len()]; initials.len()];
+                let mut into: Vec<&mut [f32]> = counts.iter_mut().map(Vec::as_mut_slice).collect();
+                layer.counts(images, &[&x], None, &initials, &mut into);
+                results.push((layer.run(images, &[&x], None, &initials[1]), counts));
+            }
+            assert!(results[0].1[1].iter().sum::<f32>() > 0.0);
+            assert!(results.iter().all(|r| *r == results[0]), "{channels} channels");
+        }
     }
 }

@@ -5,11 +5,17 @@
 /// slower where it was tried.
 #[inline(always)]
 pub(crate) fn vectorized<R>(loops: impl FnOnce() -> R) -> R {
+    up_to_32_bytes(Loops(loops))
+}
+
+/// Runs on vectors of at most 32 bytes.
+#[inline(always)]
+pub(crate) fn up_to_32_bytes<W: pulp::WithSimd>(work: W) -> W::Output {
     #[cfg(target_arch = "x86_64")]
     if let Some(simd) = pulp::x86::V3::try_new() {
-        return pulp::Simd::vectorize(simd, Loops(loops));
+        return pulp::Simd::vectorize(simd, work);
     }
-    pulp::Arch::new().dispatch(loops)
+    pulp::Arch::new().dispatch(work)
 }
 
 struct Loops<F>(F);
