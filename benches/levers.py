@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """What each lever is worth: cifar10_resnet20 converted with default options, and with one option put back at a time, for
 8, 16 and 32 steps, on three sets of 256 calibration images (0..255, 256..511, 512..767 of the training images; the run's
-seed is the set's number) and the same test images, 500 if not said otherwise. Prints a line a run, then a table for each schedule: means over the
-sets of agreement and relative error, and what each lever gains: the mean difference of the default run to the run without
-it, and its least and largest over the sets. Needs python3 with numpy; takes about two hours on two cores.
+seed is the set's number) and the same test images, 500 if not said otherwise. Prints a line a run, then a table for each
+schedule: means over the sets of agreement and relative error, and what each lever gains: the mean difference of the
+default run to the run without it, and its least and largest over the sets. Needs python3 with numpy; takes about two hours on two cores.
 Usage: benches/levers.py SYNFIT DATA [--schedule streaming|layered] [--steps 8,16,32] [--sets 0,1,2] [--bits 8] [--test-images N]
   [--base=OPTIONS of every run] [--only LEVER,..]"""
 import argparse
@@ -22,15 +22,19 @@ COMMON = [
     ("measured rates", ["--response", "analytic"]),
     ("ridge by cross-validation", ["--ridge", "0"]),
     ("a weight scale per channel", ["--bits-scale", "layer"]),
-    ("response-aware targets", ["--targets", "linear"]),
 ]
 LEVERS = {
     "streaming": COMMON + [
+        ("response-aware targets", ["--targets", "linear"]),
         ("calibrated initial potentials", ["--initial-potential", "half"]),
         ("a settling step", ["--settle", "0"]),
         ("one neuron a unit", ["--per-unit", "2"]),
     ],
-    "layered": COMMON + [("remainder layers", ["--remainder", "off"]), ("finer remainders", ["--remainder", "2"])],
+    "layered": COMMON + [
+        ("linear targets", ["--targets", "response"]),
+        ("remainder layers", ["--remainder", "off"]),
+        ("finer remainders", ["--remainder", "2"]),
+    ],
 }
 
 
