@@ -3,9 +3,10 @@
 8, 16 and 32 steps, on three sets of 256 calibration images (0..255, 256..511, 512..767 of the training images; the run's
 seed is the set's number) and the same test images, 500 if not said otherwise. Prints a line a run, then a table for each
 schedule: means over the sets of agreement and relative error, and what each lever gains: the mean difference of the
-default run to the run without it, and its least and largest over the sets. Needs python3 with numpy; takes about two hours on two cores.
-Usage: benches/levers.py SYNFIT DATA [--schedule streaming|layered] [--steps 8,16,32] [--sets 0,1,2] [--bits 8] [--test-images N]
-  [--base=OPTIONS of every run] [--only LEVER,..]"""
+default run to the run without it, and its least and largest over the sets. Needs python3 with numpy; takes about two
+hours on two cores.
+Usage: benches/levers.py SYNFIT DATA [--schedule streaming|layered] [--steps 8,16,32] [--sets 0,1,2] [--bits 8]
+  [--test-images N] [--base=OPTIONS of every run] [--only LEVER,..]"""
 import argparse
 import json
 import pathlib
