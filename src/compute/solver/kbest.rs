@@ -69,68 +69,58 @@ pub fn twin<T: Real>(
 ) -> T {
     vectorized(
         #[inline(always)]
-        || search(factor, steps, (row, scale), paths, room, q),
+        || {
+            let n = factor.diagonal.len();
+            let Room { passed: [now, next], cost, branches, trail } = room;
+            now[..n].fill(T::default());
+            cost.clear();
+            cost.push(T::default());
+            for j in (0..n).rev() {
+                branches.clear();
+                let mut levels = [[T::default(); BRANCHES]; MOST_PATHS];
+                let within = row.bounds.map(|(lower, upper)| (lower[j] / scale, upper[j] / scale));
+                for (path, so_far) in cost.iter().enumerate() {
+                    let centre = row.w[j] - now[path * n + j];
+                    let count = steps.nearest_few(centre / scale, within, &mut levels[path]);
+                    if count == 0 {
+                        levels[path][0] = steps.nearest(centre / scale);
+                        branches.push((T::INFINITY, (path * BRANCHES) as u32));
+                    }
+                    for (rank, level) in levels[path][..count].iter().enumerate() {
+                        let e = factor.diagonal[j] * (*level * scale - centre);
+                        branches.push((*so_far + e * e, (path * BRANCHES + rank) as u32));
+                    }
+                }
+                let order = |a: &(T, u32), b: &(T, u32)| {
+                    a.0.partial_cmp(&b.0).unwrap_or(std::cmp::Ordering::Equal).then(a.1.cmp(&b.1)) //
+                };
+                if branches.len() > paths {
+                    branches.select_nth_unstable_by(paths - 1, order);
+                    branches.truncate(paths);
+                }
+                branches.sort_unstable_by(order);
+                cost.clear();
+                for (path, &(total, branch)) in branches.iter().enumerate() {
+                    let (parent, rank) = (branch as usize / BRANCHES, branch as usize % BRANCHES);
+                    let level = levels[parent][rank];
+                    cost.push(total);
+                    trail[j * paths + path] = (parent as u32, level);
+                    let d = level * scale - row.w[j];
+                    let (from, to) = (&now[parent * n..parent * n + j], &mut next[path * n..path * n + j]);
+                    let unit = &factor.unit[j * n..j * n + j];
+                    to.iter_mut().zip(from).zip(unit).for_each(|((to, from), u)| *to = *from + d * *u);
+                }
+                std::mem::swap(now, next);
+            }
+            let mut path = 0;
+            for j in 0..n {
+                let (parent, level) = trail[j * paths + path];
+                q[j] = level;
+                path = parent as usize;
+            }
+            cost[0]
+        },
     )
-}
-
-#[inline(always)]
-fn search<T: Real>(
-    factor: Factor<'_, T>,
-    steps: &Steps<T>,
-    (row, scale): (Row<'_, T>, T),
-    paths: usize,
-    room: &mut Room<T>,
-    q: &mut [T],
-) -> T {
-    let n = factor.diagonal.len();
-    let Room { passed: [now, next], cost, branches, trail } = room;
-    now[..n].fill(T::default());
-    cost.clear();
-    cost.push(T::default());
-    for j in (0..n).rev() {
-        branches.clear();
-        let mut levels = [[T::default(); BRANCHES]; MOST_PATHS];
-        let within = row.bounds.map(|(lower, upper)| (lower[j] / scale, upper[j] / scale));
-        for (path, so_far) in cost.iter().enumerate() {
-            let centre = row.w[j] - now[path * n + j];
-            let count = steps.nearest_few(centre / scale, within, &mut levels[path]);
-            if count == 0 {
-                levels[path][0] = steps.nearest(centre / scale);
-                branches.push((T::INFINITY, (path * BRANCHES) as u32));
-            }
-            for (rank, level) in levels[path][..count].iter().enumerate() {
-                let e = factor.diagonal[j] * (*level * scale - centre);
-                branches.push((*so_far + e * e, (path * BRANCHES + rank) as u32));
-            }
-        }
-        let order = |a: &(T, u32), b: &(T, u32)| {
-            a.0.partial_cmp(&b.0).unwrap_or(std::cmp::Ordering::Equal).then(a.1.cmp(&b.1)) //
-        };
-        if branches.len() > paths {
-            branches.select_nth_unstable_by(paths - 1, order);
-            branches.truncate(paths);
-        }
-        branches.sort_unstable_by(order);
-        cost.clear();
-        for (path, &(total, branch)) in branches.iter().enumerate() {
-            let (parent, rank) = (branch as usize / BRANCHES, branch as usize % BRANCHES);
-            let level = levels[parent][rank];
-            cost.push(total);
-            trail[j * paths + path] = (parent as u32, level);
-            let d = level * scale - row.w[j];
-            let (from, to) = (&now[parent * n..parent * n + j], &mut next[path * n..path * n + j]);
-            let unit = &factor.unit[j * n..j * n + j];
-            to.iter_mut().zip(from).zip(unit).for_each(|((to, from), u)| *to = *from + d * *u);
-        }
-        std::mem::swap(now, next);
-    }
-    let mut path = 0;
-    for j in 0..n {
-        let (parent, level) = trail[j * paths + path];
-        q[j] = level;
-        path = parent as usize;
-    }
-    cost[0]
 }
 
 /// Rounds lane by lane with `paths` paths: lane l is row `lane_rows[l]` with `scales[l]`. `q` (lanes x n) receives the
