@@ -154,6 +154,11 @@ pub struct JobArgs {
     #[arg(long, value_name = "on|off", help_heading = "Size")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refine: Option<String>,
+    /// Tune what is left of a pruned network: passes over the calibration images, shifted and mirrored where they are images, in
+    /// which all its layers are fitted together to the trained activations; takes minutes on a CPU [default: 0]
+    #[arg(long, value_name = "PASSES", help_heading = "Size")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tune: Option<usize>,
     /// Remove this share of each layer's synapses and refit the rest: 0.8, 80%, or LAYER=0.8 (layers as for --keep);
     /// several with commas [default: all synapses stay]
     #[arg(long, value_name = "SHARES", value_delimiter = ',', help_heading = "Size")]
@@ -278,6 +283,7 @@ impl JobArgs {
             prune: self.prune.or(below.prune),
             prune_by: self.prune_by.or(below.prune_by),
             refine: self.refine.or(below.refine),
+            tune: self.tune.or(below.tune),
             sparsity: self.sparsity.or(below.sparsity),
             fan_in: self.fan_in.or(below.fan_in),
             pattern: self.pattern.or(below.pattern),
@@ -315,6 +321,7 @@ impl JobArgs {
             prune: text("optimal"),
             prune_by: text("cost"),
             refine: text("on"),
+            tune: Some(0),
             ridge: Some(Ridge::Auto),
             per_unit: Some(Choice::Auto(Auto::Auto)),
             remainder: text("auto"),
@@ -394,6 +401,7 @@ impl JobArgs {
             keep: Keep::parse(self.keep.as_deref().unwrap_or_default())?,
             prune: self.choose()?,
             refine: switch("refine", &self.refine)?,
+            tune: self.tune.unwrap_or_default(),
             sparse: Sparsity::parse(
                 self.sparsity.as_deref().unwrap_or_default(),
                 self.fan_in,

@@ -42,6 +42,9 @@ pub struct Args {
     /// on or off [default: the job's]
     #[arg(long, value_name = "on|off")]
     refine: Option<String>,
+    /// Passes over the calibration images, as for `synfit convert` [default: the job's]
+    #[arg(long, value_name = "PASSES")]
+    tune: Option<usize>,
     /// Folder for the smaller network
     #[arg(long, value_name = "DIR", required_unless_present = "sweep", conflicts_with = "sweep")]
     out: Option<PathBuf>,
@@ -66,6 +69,7 @@ pub fn run(args: &Args) -> Result<()> {
         prune: args.prune.clone().or(job.prune.clone()),
         prune_by: args.prune_by.clone().or(job.prune_by.clone()),
         refine: args.refine.clone().or(job.refine.clone()),
+        tune: args.tune.or(job.tune),
         device: args.device.clone().or(job.device.clone()),
         ..job
     };

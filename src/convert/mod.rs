@@ -4,6 +4,7 @@
 //! and 2.
 
 mod aware;
+mod back;
 mod contrast;
 mod encode;
 mod fingerprint;
@@ -35,6 +36,7 @@ mod survey;
 mod tail;
 mod tape;
 mod trim;
+mod tune;
 mod views;
 mod walk;
 mod within;
@@ -126,6 +128,8 @@ pub struct Options {
     pub prune: Choose,
     /// Pruned layers are fitted to what serves their readers best.
     pub refine: bool,
+    /// Passes over the calibration images in which all of a pruned network is fitted to the trained one's activations.
+    pub tune: usize,
     /// Synapses that are to go, beside what the chip asks for.
     pub sparse: Sparsity,
     /// Towards the trained weights.
@@ -308,7 +312,9 @@ pub fn resume(
 ) -> Result<Conversion> {
     check(network, images, options)?;
     let team = on.into();
-    let plan = prune::plan(&team, network, images, options, watch)?;
+    let mut plan = prune::plan(&team, network, images, options, watch)?;
+    let tuned = tune::tune(team.first(), network, images, options, plan.as_mut(), watch)?;
+    let network = tuned.as_ref().unwrap_or(network);
     walk::Walk::new(team, network, images, options, plan, scratch, watch)?.run(done)
 }
 
@@ -323,7 +329,8 @@ impl Former {
     /// Its layers before the first one that `options` make another of. `plan`: what they keep.
     fn same(mut self, network: &Network, options: &Options, plan: Option<&prune::Plan>) -> Vec<Finished> {
         let (was, now) = (&self.options, options);
-        let nodes_alike = was.keep == now.keep && was.prune == now.prune && was.refine == now.refine;
+        let nodes_alike =
+            was.keep == now.keep && was.prune == now.prune && was.refine == now.refine && was.tune == now.tune;
         let changes = |f: &Finished| {
             let Some(index) = network.nodes.iter().position(|n| n.name == f.node.name) else { return true };
             let pruned = f.record.pruned.is_some() || plan.is_some_and(|p| p.kept.contains_key(&index));
@@ -356,8 +363,10 @@ pub fn smaller(
 ) -> Result<Conversion> {
     check(network, images, options)?;
     let team = on.into();
-    let plan = prune::plan(&team, network, images, options, watch)?;
+    let mut plan = prune::plan(&team, network, images, options, watch)?;
     let same = former.same(network, options, plan.as_ref());
+    let tuned = tune::tune(team.first(), network, images, options, plan.as_mut(), watch)?;
+    let network = tuned.as_ref().unwrap_or(network);
     walk::Walk::new(team, network, images, options, plan, scratch, watch)?.run(same)
 }
 

@@ -114,6 +114,13 @@ pub fn notes(layers: &[LayerRecord], seen: bool, model: &Model, schedule: Schedu
     if !pruned.is_empty() {
         notes.push(format!("nodes left: {}", pruned.join("; ")));
     }
+    if let Some([before, after]) = layers.iter().find_map(|l| l.pruned?.tuned) {
+        notes.push(format!(
+            "tuned end to end: of the trained activations where no channel went, {:.1} % lacked before and {:.1} % after",
+            100.0 * before,
+            100.0 * after
+        ));
+    }
     notes.extend(thinned(layers));
     notes.extend(diagnosis::first_wrong(layers, model, schedule));
     let short: Vec<&LayerRecord> = layers.iter().filter(|l| l.samples < l.inputs as u64).collect();

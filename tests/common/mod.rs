@@ -216,6 +216,7 @@ pub fn options(chip: Chip) -> Options {
         keep: Keep::parse(&[]).unwrap(),
         prune: Choose::Optimal,
         refine: true,
+        tune: 0,
         sparse: Default::default(),
         ridge: Ridge::Fixed(1e-2),
         noise: NoiseUse::Off,

@@ -65,6 +65,10 @@ pub struct Pruned {
     /// as they were refined; `None` if they were not.
     #[serde(default)]
     pub refined: Option<[f64; 2]>,
+    /// What the whole network lacks of the trained one's activations where all channels stay, a share of their variance: as
+    /// pruned and as tuned; `None` if it was not.
+    #[serde(default)]
+    pub tuned: Option<[f64; 2]>,
 }
 
 /// The smaller network: node by node what is kept of the trained one.
@@ -77,6 +81,17 @@ pub struct Plan {
     /// Per consumer that lost inputs: rows that stay x inputs of the trained layer, refitted.
     pub weights: BTreeMap<usize, Vec<f64>>,
     pub told: BTreeMap<usize, Pruned>,
+    /// As `Pruned::tuned`.
+    pub tuned: Option<[f64; 2]>,
+}
+
+/// Per node and channel of `network`: whether it stays.
+pub fn staying(network: &Network, plan: &Plan) -> Vec<Vec<bool>> {
+    let stays = |origin: &Origin| match origin {
+        Some((leader, c)) => plan.kept.get(leader).is_none_or(|kept| kept.binary_search(c).is_ok()),
+        None => true,
+    };
+    Structure::of(network).origin.iter().map(|channels| channels.iter().map(stays).collect()).collect()
 }
 
 /// Chooses what stays. `None` if everything does.
@@ -188,8 +203,14 @@ impl Work<'_> {
             };
             let kept: Vec<usize> =
                 (0..self.network.nodes[i].shape.c).filter(|&c| !gone(&self.structure.origin[i][c])).collect();
-            let told =
-                Pruned { kept: kept.len(), of: self.network.nodes[i].shape.c, cost: None, proven: None, refined: None };
+            let told = Pruned {
+                kept: kept.len(),
+                of: self.network.nodes[i].shape.c,
+                cost: None,
+                proven: None,
+                refined: None,
+                tuned: None,
+            };
             self.plan.kept.insert(i, kept);
             self.plan.told.entry(i).or_insert(told);
             self.plan.mean.insert(i, activity.remove(&i).unwrap_or_default().mean);
@@ -265,9 +286,10 @@ impl Work<'_> {
         }
         pruner.refit()?;
         self.plan.kept.insert(leader, pruner.those(true));
-        self.plan
-            .told
-            .insert(leader, Pruned { kept: size, of: node.shape.c, cost: Some(pruner.cost()), proven, refined: None });
+        self.plan.told.insert(
+            leader,
+            Pruned { kept: size, of: node.shape.c, cost: Some(pruner.cost()), proven, refined: None, tuned: None },
+        );
         for (k, &j) in consumers.iter().enumerate() {
             self.plan.weights.insert(j, pruner.weights(k));
         }

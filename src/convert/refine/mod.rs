@@ -76,7 +76,7 @@ impl Seen {
 impl Walk<'_> {
     /// Gives the pruned layer `index` other targets, if that serves its readers. `trained`: the whole layer's blocks.
     pub(super) fn refine(&mut self, index: usize, trained: &[Block], trim: &mut Trim) -> Result<()> {
-        if !self.options.refine {
+        if !self.options.refine || self.plan.as_ref().is_some_and(|plan| plan.tuned.is_some()) {
             return Ok(());
         }
         let Some(kept) = trim.picked.as_ref().map(|p| p.kept.clone()) else { return Ok(()) };

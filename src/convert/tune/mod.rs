@@ -1,0 +1,372 @@
+//! A pruned network fitted as a whole: all its layers together, so that it gives the trained network's activations wherever no
+//! channel went, the outputs among them. No labels. Pruning and refining look one layer ahead; errors that later layers
+//! could make up for, or that matter little to them, are only seen end to end.
+//!
+//! The mean over those layers of sum (y - y')^2 / sum (y - mean y)^2, y trained and y' tuned, is made smaller by Adam (Kingma and
+//! Ba, ICLR 2015) in small batches, with steps relative to a layer's weights that fall to zero along a cosine. A few
+//! calibration images shifted, mirrored and brightened are as good as many more (`vary`): the trained network says what is
+//! wanted of any input. The walk then converts the tuned network in the trained one's place.
+
+mod adam;
+mod backward;
+mod vary;
+
+use super::prune::{Plan, staying};
+use super::worker::room;
+use super::{Images, Options, Watch, go_on, pieces, remainder};
+use crate::compute::{Buffer, Device};
+use crate::error::{Error, Result};
+use crate::forward::{Forward, NodeRunner};
+use crate::network::{Network, Op};
+use adam::Adam;
+use vary::Vary;
+
+/// Images of a step, where memory allows.
+const BATCH: usize = 64;
+/// Size of the first steps, in units of a layer's typical weight.
+const RATE: f64 = 0.01;
+
+/// The network of `plan` tuned as the options ask for, with channels that are gone at zero; `plan` is made one of it. `None` if
+/// nothing is to be tuned or nothing is gained.
+///
+/// # Errors
+/// A broken device, an interrupt.
+pub(super) fn tune(
+    dev: &Device,
+    network: &Network,
+    images: &Images,
+    options: &Options,
+    plan: Option<&mut Plan>,
+    watch: &dyn Watch,
+) -> Result<Option<Network>> {
+    let Some(plan) = plan.filter(|_| options.tune > 0) else { return Ok(None) };
+    let mut tuner = Tuner::new(dev, network, images, options, plan, watch)?;
+    let before = tuner.lacking()?;
+    tuner.run()?;
+    let after = tuner.lacking()?;
+    tracing::debug!(before, after, "tuned");
+    plan.tuned = Some([before, after.min(before)]);
+    plan.told.values_mut().for_each(|told| told.tuned = plan.tuned);
+    if after >= before {
+        return Ok(None);
+    }
+    for (&node, kept) in &plan.kept {
+        let Op::Neurons { activation, .. } = &network.nodes[node].op else { continue };
+        let Some(means) = plan.mean.get_mut(&node) else { continue };
+        let gone = means.iter_mut().enumerate().filter(|(c, _)| kept.binary_search(c).is_err());
+        gone.for_each(|(_, mean)| *mean = activation.apply(0.0));
+    }
+    plan.weights.clear();
+    let mut tuned = tuner.tuned;
+    follow(&mut tuned, &tuner.silent);
+    Ok(Some(tuned))
+}
+
+/// A layer that all channels stay of, after one that lost some.
+struct Target {
+    node: usize,
+    /// What a squared error of one image counts.
+    unit: f64,
+}
+
+struct Tuner<'a> {
+    dev: &'a Device,
+    trained: &'a Network,
+    forward: Forward<'a>,
+    images: &'a Images,
+    options: &'a Options,
+    watch: &'a dyn Watch,
+    tuned: Network,
+    /// Per node: it lost channels, or sees what did.
+    late: Vec<bool>,
+    /// Per node: a remainder, which the trained network has none of.
+    silent: Vec<bool>,
+    targets: Vec<Target>,
+    /// Per node that is tuned, block by block: synapses that stay.
+    masks: Vec<Vec<Vec<bool>>>,
+    /// Per node: channels that stay.
+    stays: Vec<Vec<bool>>,
+    /// Runners of late nodes without parameters.
+    runners: Vec<Option<NodeRunner>>,
+    /// Per node: root mean square of its values, a scale for biases.
+    size: Vec<f64>,
+    batch: usize,
+}
+
+/// Values of a batch.
+struct Seen {
+    images: usize,
+    /// Tuned values; of nodes that are not late the trained ones, where late ones read them.
+    values: Vec<Option<Buffer<f32>>>,
+    /// Per target: the trained values.
+    wanted: Vec<Vec<f32>>,
+}
+
+impl<'a> Tuner<'a> {
+    fn new(
+        dev: &'a Device,
+        network: &'a Network,
+        images: &'a Images,
+        options: &'a Options,
+        plan: &Plan,
+        watch: &'a dyn Watch,
+    ) -> Result<Self> {
+        let nodes = &network.nodes;
+        let stays = staying(network, plan);
+        let mut silent = vec![false; nodes.len()];
+        let mut late = vec![false; nodes.len()];
+        for (i, node) in nodes.iter().enumerate().skip(1) {
+            let sources = node.sources();
+            silent[i] = match node.op {
+                Op::Neurons { .. } => remainder::of(network, i).is_some(),
+                _ => sources.iter().all(|&s| silent[s]),
+            };
+            late[i] = !silent[i] && (plan.kept.contains_key(&i) || sources.iter().any(|&s| late[s]));
+        }
+        let mut tuner = Self {
+            dev,
+            trained: network,
+            forward: Forward::new(dev, network)?,
+            images,
+            options,
+            watch,
+            tuned: network.clone(),
+            targets: vec![],
+            masks: vec![vec![]; nodes.len()],
+            runners: (0..nodes.len()).map(|_| None).collect(),
+            size: vec![0.0; nodes.len()],
+            batch: 0,
+            late,
+            silent,
+            stays,
+        };
+        let values: u64 = nodes.iter().map(|n| n.shape.len() as u64 * size_of::<f32>() as u64).sum();
+        let budget = options.batch_bytes.min(room(dev, options) / 4);
+        tuner.batch = ((budget / (3 * values).max(1)) as usize).clamp(1, BATCH.min(images.len()));
+        let means = tuner.survey()?;
+        for i in tuner.layers() {
+            tuner.cut(i, plan, &means);
+        }
+        for i in 1..nodes.len() {
+            if tuner.late[i] && !matches!(nodes[i].op, Op::Neurons { .. }) {
+                tuner.runners[i] = Some(NodeRunner::new(dev, network, i)?);
+            }
+        }
+        Ok(tuner)
+    }
+
+    /// Layers that are tuned.
+    fn layers(&self) -> Vec<usize> {
+        let neurons = |i: &usize| self.late[*i] && matches!(self.trained.nodes[*i].op, Op::Neurons { .. });
+        (0..self.late.len()).filter(neurons).collect()
+    }
+
+    /// One pass: the targets and their variances, sizes, and per node the channels' means.
+    fn survey(&mut self) -> Result<Vec<Vec<f64>>> {
+        let nodes = &self.trained.nodes;
+        let mut sums: Vec<Vec<f64>> = nodes.iter().map(|n| vec![0.0; n.shape.c]).collect();
+        let mut squares = vec![0.0; nodes.len()];
+        let add = |i: usize, values: &[f32], sums: &mut [Vec<f64>], squares: &mut [f64]| {
+            let shape = nodes[i].shape;
+            for (plane, values) in values.chunks_exact(shape.area()).enumerate() {
+                sums[i][plane % shape.c] += values.iter().map(|v| f64::from(*v)).sum::<f64>();
+                squares[i] += values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>();
+            }
+        };
+        self.watch.stage("tune: survey", self.images.len().div_ceil(self.batch) as u64);
+        for range in pieces(0..self.images.len(), self.batch) {
+            go_on(self.watch)?;
+            let count = range.len();
+            let input = self.images.preprocess(&self.images.data.batch(range)?);
+            add(0, &input, &mut sums, &mut squares);
+            self.forward.visit(self.dev, count, &input, |i, _, value| {
+                add(i, &self.dev.view(value)?, &mut sums, &mut squares);
+                Ok(())
+            })?;
+            self.watch.tick();
+        }
+        let images = self.images.len() as f64;
+        for (i, node) in nodes.iter().enumerate() {
+            let samples = images * node.shape.area() as f64;
+            self.size[i] = (squares[i] / (images * node.shape.len() as f64)).sqrt();
+            sums[i].iter_mut().for_each(|sum| *sum /= samples);
+            let whole = self.stays[i].iter().all(|stays| *stays);
+            if self.late[i] && whole && matches!(node.op, Op::Neurons { .. }) {
+                let variance = squares[i] - samples * sums[i].iter().map(|m| m * m).sum::<f64>();
+                let unit = if variance > 1e-9 * squares[i] { images / variance } else { 0.0 };
+                self.targets.push(Target { node: i, unit });
+            }
+        }
+        let count = self.targets.len().max(1) as f64;
+        self.targets.iter_mut().for_each(|t| t.unit /= count);
+        Ok(sums)
+    }
+
+    /// Layer `i` as `plan` leaves it, what it lost made up for in the mean.
+    fn cut(&mut self, i: usize, plan: &Plan, means: &[Vec<f64>]) {
+        let Op::Neurons { blocks, bias, .. } = &mut self.tuned.nodes[i].op else { return };
+        let rows = bias.len();
+        let n: usize = blocks.iter().map(|b| b.weight.len() / rows).sum();
+        let weights = plan.weights.get(&i);
+        let mut first = 0;
+        for block in blocks.iter_mut() {
+            let (width, taps) = (block.weight.len() / rows, block.window.taps());
+            let (ins, outs) = (width / taps, rows / block.groups);
+            let mut mask = vec![false; block.weight.len()];
+            let mut kept = 0;
+            for row in 0..rows {
+                let stays = self.stays[i][row];
+                for column in 0..width {
+                    let channel = row / outs * ins + column / taps;
+                    let at = row * width + column;
+                    let old = block.weight[at];
+                    mask[at] = stays && self.stays[block.source][channel];
+                    block.weight[at] = match weights {
+                        _ if !mask[at] => 0.0,
+                        Some(w) => w[kept * n + first + column] as f32,
+                        None => old,
+                    };
+                    bias[row] += (f64::from(old - block.weight[at]) * means[block.source][channel]) as f32;
+                }
+                kept += usize::from(stays);
+            }
+            first += width;
+            self.masks[i].push(mask);
+        }
+        let gone = bias.iter_mut().zip(&self.stays[i]).filter(|(_, stays)| !**stays);
+        gone.for_each(|(bias, _)| *bias = 0.0);
+    }
+
+    /// The images through both networks.
+    fn see(&self, images: usize, input: &[f32]) -> Result<Seen> {
+        let (dev, nodes) = (self.dev, &self.trained.nodes);
+        let mut values: Vec<Option<Buffer<f32>>> = nodes.iter().map(|_| None).collect();
+        let mut read = vec![false; nodes.len()];
+        let late = nodes.iter().enumerate().filter(|(i, _)| self.late[*i]);
+        late.for_each(|(_, node)| node.sources().iter().for_each(|&s| read[s] |= !self.late[s]));
+        if read[0] {
+            values[0] = Some(dev.upload(input)?);
+        }
+        let mut wanted: Vec<Vec<f32>> = vec![vec![]; self.targets.len()];
+        self.forward.visit(dev, images, input, |i, _, value| {
+            if read[i] {
+                values[i] = Some(dev.upload(&dev.view(value)?)?);
+            }
+            if let Some(t) = self.targets.iter().position(|t| t.node == i) {
+                wanted[t] = dev.view(value)?.into_owned();
+            }
+            Ok(())
+        })?;
+        for i in (0..nodes.len()).filter(|&i| self.late[i]) {
+            let made;
+            let runner = match &self.runners[i] {
+                Some(runner) => runner,
+                None => {
+                    made = NodeRunner::new(dev, &self.tuned, i)?;
+                    &made
+                }
+            };
+            let inputs = nodes[i].sources().into_iter().map(|s| self.value(&values, s)).collect::<Result<Vec<_>>>()?;
+            let value = runner.run(dev, images, &inputs)?;
+            values[i] = Some(value);
+        }
+        Ok(Seen { images, values, wanted })
+    }
+
+    fn value<'b>(&self, values: &'b [Option<Buffer<f32>>], node: usize) -> Result<&'b Buffer<f32>> {
+        values[node].as_ref().ok_or_else(|| Error::work(&self.trained.nodes[node].name, "its values are gone"))
+    }
+
+    /// What the tuned network lacks of the targets on the calibration images as they are.
+    fn lacking(&self) -> Result<f64> {
+        self.watch.stage("tune: errors", self.images.len().div_ceil(self.batch) as u64);
+        let mut lacking = 0.0;
+        for range in pieces(0..self.images.len(), self.batch) {
+            go_on(self.watch)?;
+            let count = range.len();
+            let input = self.images.preprocess(&self.images.data.batch(range)?);
+            let seen = self.see(count, &input)?;
+            for (target, wanted) in self.targets.iter().zip(&seen.wanted) {
+                let given = self.dev.view(self.value(&seen.values, target.node)?)?;
+                let off = given.iter().zip(wanted).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>();
+                lacking += target.unit * off / self.images.len() as f64;
+            }
+            self.watch.tick();
+        }
+        Ok(lacking)
+    }
+
+    fn run(&mut self) -> Result<()> {
+        let all = self.images.len();
+        let steps = self.options.tune * all.div_ceil(self.batch);
+        let mut rng = fastrand::Rng::with_seed(self.options.seed);
+        let vary = Vary::new(self.images.data.shape(), self.size[0] as f32);
+        let layers = self.layers();
+        let mut adams: Vec<Vec<Adam>> = layers.iter().map(|&i| self.adams(i)).collect();
+        let mut order: Vec<usize> = (0..all).collect();
+        let mut step = 0;
+        self.watch.stage("tune", steps as u64);
+        for _ in 0..self.options.tune {
+            rng.shuffle(&mut order);
+            for picked in order.chunks(self.batch) {
+                go_on(self.watch)?;
+                let mut input = Vec::new();
+                for &image in picked {
+                    let image = self.images.preprocess(&self.images.data.batch(image..image + 1)?);
+                    vary.image(&image, &mut rng, &mut input);
+                }
+                let seen = self.see(picked.len(), &input)?;
+                let gradients = self.gradients(seen)?;
+                let rate = RATE * 0.5 * (1.0 + (std::f64::consts::PI * step as f64 / steps as f64).cos());
+                for ((&i, gradient), adams) in layers.iter().zip(&gradients).zip(&mut adams) {
+                    let Op::Neurons { blocks, bias, .. } = &mut self.tuned.nodes[i].op else { continue };
+                    let parameters = blocks.iter_mut().map(|b| &mut b.weight).chain([bias]);
+                    for ((parameters, gradient), adam) in parameters.zip(gradient).zip(adams) {
+                        adam.step(rate, gradient, parameters);
+                    }
+                }
+                step += 1;
+                self.watch.tick();
+            }
+        }
+        Ok(())
+    }
+
+    /// For each block of layer `i`, and its bias.
+    fn adams(&self, i: usize) -> Vec<Adam> {
+        let Op::Neurons { blocks, bias, .. } = &self.tuned.nodes[i].op else { return vec![] };
+        let weights = blocks.iter().zip(&self.masks[i]).map(|(block, mask)| {
+            let (squares, count) = block.weight.iter().zip(mask).fold((0.0, 0usize), |(sum, count), (w, mask)| {
+                (sum + f64::from(*w).powi(2), count + usize::from(*mask))
+            });
+            Adam::new(block.weight.len(), (squares / count.max(1) as f64).sqrt())
+        });
+        weights.chain([Adam::new(bias.len(), self.size[i] * BIAS)]).collect()
+    }
+}
+
+/// A bias's unit, in units of its layer's values.
+const BIAS: f64 = 0.2;
+
+/// Gives remainder layers the weights of those that they follow, and readers of remainders those of what is left over.
+fn follow(network: &mut Network, silent: &[bool]) {
+    for i in 1..network.nodes.len() {
+        let leader = remainder::of(network, i);
+        let from = leader.unwrap_or(i);
+        let Op::Neurons { blocks, bias, .. } = &network.nodes[from].op else { continue };
+        let real: Vec<Vec<f32>> = blocks.iter().filter(|b| !silent[b.source]).map(|b| b.weight.clone()).collect();
+        let whole = bias.clone();
+        let Op::Neurons { blocks, bias, .. } = &mut network.nodes[i].op else { continue };
+        *bias = whole;
+        let mut at = 0;
+        for block in blocks {
+            at += usize::from(!silent[block.source]);
+            // a remainder's last block is what its layer sent already
+            if Some(block.source) != leader
+                && let Some(weight) = real.get(at.wrapping_sub(1))
+            {
+                block.weight.clone_from(weight);
+            }
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Pruned networks that are tuned end to end: outputs that lack less, whatever the device; the same again.
+
+mod common;
+
+use common::networks::{self, K3, block, layer};
+use synfit::chip::Chip;
+use synfit::compute::Device;
+use synfit::convert::{Conversion, Finished, Keep, Options, Settle, Silent, convert, resume, with_remainders};
+use synfit::network::{Activation, Network, Node, Op, Shape, Window};
+use synfit::spiking::{Schedule, SpikingOp};
+
+/// input 3x8x8 -> stem (6) -> inner (12) -> pool -> sum (8 x 4 x 4, reads the pool, and the stem over a shortcut) -> dense (16)
+/// -> readout (4).
+fn network() -> Network {
+    let at = |c: usize, side: usize| Shape::new(c, side, side);
+    let relu = Activation::Relu;
+    let point = Window { stride: [2, 2], ..Window::POINT };
+    let half = Window { kernel: [2, 2], stride: [2, 2], ..Window::POINT };
+    let pool = Op::AveragePool { source: 2, window: half, divisor: vec![4; 16] };
+    let nodes = vec![
+        Node { name: "input".into(), shape: at(3, 8), op: Op::Input },
+        layer("stem", at(6, 8), vec![block(1, 0, K3, 3, 6, 1)], relu),
+        layer("inner", at(12, 8), vec![block(2, 1, K3, 6, 12, 1)], relu),
+        Node { name: "pool".into(), shape: at(12, 4), op: pool },
+        layer("sum", at(8, 4), vec![block(3, 3, K3, 12, 8, 1), block(4, 1, point, 6, 8, 1)], relu),
+        layer("dense", at(16, 1), vec![block(5, 4, Window::whole(at(8, 4)), 8, 16, 1)], relu),
+        layer("out", at(4, 1), vec![block(6, 5, Window::POINT, 16, 4, 1)], Activation::Linear),
+    ];
+    networks::network("residual", nodes)
+}
+
+fn options(keep: &str, tune: usize) -> Options {
+    let items: Vec<String> = keep.split(',').filter(|s| !s.is_empty()).map(String::from).collect();
+    let chip = Chip::load("generic8").unwrap();
+    Options { keep: Keep::parse(&items).unwrap(), tune, steps: 64, ..common::options(chip) }
+}
+
+fn converted(dev: &Device, network: &Network, options: &Options) -> Conversion {
+    let folder = tempfile::tempdir().unwrap();
+    convert(dev, network, &networks::images(network, -1.0, 96, 3), options, folder.path(), &Silent).unwrap()
+}
+
+/// On images that nothing was fitted to.
+fn error(network: &Network, conversion: &Conversion) -> f64 {
+    networks::output_error(&Device::cpu(), network, &conversion.spiking, &networks::images(network, -1.0, 60, 4))
+}
+
+fn tuned(conversion: &Conversion) -> Option<[f64; 2]> {
+    conversion.layers.iter().find_map(|l| l.pruned?.tuned)
+}
+
+#[test]
+fn a_pruned_network_lacks_less() {
+    let network = network();
+    let mut all = vec![];
+    for dev in common::devices() {
+        let [off, on] = [0, 60].map(|passes| converted(dev, &network, &options("inner=6,dense=8", passes)));
+        assert_eq!(tuned(&off), None);
+        let [before, after] = tuned(&on).unwrap();
+        assert!(after < 0.7 * before, "{before} -> {after} on {}", dev.info().name);
+        // what was tuned is refined no further
+        assert!(on.layers.iter().all(|l| l.pruned.is_none_or(|p| p.refined.is_none())));
+        let errors = [error(&network, &off), error(&network, &on)];
+        assert!(errors[1] < 0.9 * errors[0], "{errors:?} on {}", dev.info().name);
+        all.push([before, after]);
+    }
+    // steps of Adam grow what devices round differently
+    assert!(all[0].iter().zip(&all[1]).all(|(a, b)| (a - b).abs() < 0.1 * a), "{all:?}");
+}
+
+#[test]
+fn nothing_to_prune_is_nothing_to_tune() {
+    let network = network();
+    let [off, on] = [0, 5].map(|passes| converted(&Device::cpu(), &network, &options("", passes)));
+    assert_eq!(off.spiking, on.spiking);
+}
+
+#[test]
+fn a_resumed_conversion_is_tuned_alike() {
+    let (dev, network) = (Device::cpu(), network());
+    let options = options("inner=6", 3);
+    let whole = converted(&dev, &network, &options);
+    let nodes = whole.spiking.nodes.iter().filter(|n| matches!(n.op, SpikingOp::Neurons(_))).cloned();
+    let done: Vec<Finished> =
+        nodes.zip(whole.layers.clone()).map(|(node, record)| Finished { node, record }).take(2).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let images = networks::images(&network, -1.0, 96, 3);
+    let again = resume(&dev, &network, &images, &options, folder.path(), &Silent, done).unwrap();
+    assert_eq!(again.spiking, whole.spiking);
+    assert_eq!(tuned(&again), tuned(&whole));
+}
+
+/// Remainder layers follow what is tuned.
+#[test]
+fn a_network_with_remainders_gains_as_well() {
+    let plain = network();
+    let network = with_remainders(&plain, false);
+    assert!(network.nodes.iter().any(|n| n.name == "stem.remainder"));
+    let options = |passes| Options {
+        schedule: Schedule::Layered,
+        settle: Settle::Repeated(vec![0]),
+        ..options("stem=5,inner=6", passes)
+    };
+    let [off, on] = [0, 60].map(|passes| converted(&Device::cpu(), &network, &options(passes)));
+    let errors = [&off, &on].map(|c| error(&network, c));
+    assert!(errors[1] < 0.9 * errors[0], "{errors:?}");
+}
