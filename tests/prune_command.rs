@@ -55,6 +55,13 @@ fn a_demo_is_made_smaller_and_swept() {
     let simulated = json(&["simulate", &small, "--json"]);
     assert_eq!(simulated, report["test"]);
 
+    let (tuned, fresh, sizes) = (path("tuned"), path("fresh"), "conv3=25%,fc1=25%");
+    let report = json(&["prune", &whole, "--keep", sizes, "--tune", "12", "--out", &tuned, "--json"]);
+    assert!(report["notes"].to_string().contains("tuned end to end"), "{}", report["notes"]);
+    json(&["convert", &job, "--keep", sizes, "--tune", "12", "--out", &fresh, "--json"]);
+    assert!(bytes(tuned.as_ref()) == bytes(fresh.as_ref()));
+    refused(&["convert", &job, "--tune", "12", "--out", &fresh], "--keep");
+
     let sweep = json(&["prune", &whole, "--sweep", "--keep", "fc1", "--at", "50%", "--json"]);
     let layer = &sweep["layers"][0];
     let (nodes, removals) = (layer["nodes"].as_u64().unwrap(), layer["removals"].as_array().unwrap().len());

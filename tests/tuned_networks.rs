@@ -51,21 +51,28 @@ fn tuned(conversion: &Conversion) -> Option<[f64; 2]> {
 
 #[test]
 fn a_pruned_network_lacks_less() {
+    let (network, dev) = (network(), Device::cpu());
+    let [off, on] = [0, 60].map(|passes| converted(&dev, &network, &options("inner=6,dense=8", passes)));
+    assert_eq!(tuned(&off), None);
+    let [before, after] = tuned(&on).unwrap();
+    assert!(after < 0.7 * before, "{before} -> {after}");
+    // what was tuned is refined no further
+    assert!(on.layers.iter().all(|l| l.pruned.is_none_or(|p| p.refined.is_none())));
+    let errors = [error(&network, &off), error(&network, &on)];
+    assert!(errors[1] < 0.9 * errors[0], "{errors:?}");
+}
+
+#[test]
+fn devices_tune_alike() {
     let network = network();
-    let mut all = vec![];
-    for dev in common::devices() {
-        let [off, on] = [0, 60].map(|passes| converted(dev, &network, &options("inner=6,dense=8", passes)));
-        assert_eq!(tuned(&off), None);
-        let [before, after] = tuned(&on).unwrap();
-        assert!(after < 0.7 * before, "{before} -> {after} on {}", dev.info().name);
-        // what was tuned is refined no further
-        assert!(on.layers.iter().all(|l| l.pruned.is_none_or(|p| p.refined.is_none())));
-        let errors = [error(&network, &off), error(&network, &on)];
-        assert!(errors[1] < 0.9 * errors[0], "{errors:?} on {}", dev.info().name);
-        all.push([before, after]);
+    let options = Options { steps: 4, ..options("inner=6,dense=8", 12) };
+    let told = common::devices().iter().map(|dev| tuned(&converted(dev, &network, &options)).unwrap());
+    let told: Vec<[f64; 2]> = told.collect();
+    for [before, after] in &told {
+        assert!(after < before, "{told:?}");
+        // steps of Adam grow what devices round differently
+        assert!((before - told[0][0]).abs() < 1e-3 * before && (after - told[0][1]).abs() < 0.02 * after, "{told:?}");
     }
-    // steps of Adam grow what devices round differently
-    assert!(all[0].iter().zip(&all[1]).all(|(a, b)| (a - b).abs() < 0.1 * a), "{all:?}");
 }
 
 #[test]

@@ -61,6 +61,10 @@ pub enum Keep {
 pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])], keep: Keep) -> Result<Report> {
     let start = Instant::now();
     job.need()?;
+    let tunes = job.tune.unwrap_or_default() > 0;
+    if tunes && job.keep.is_none() {
+        return Err(Error::input("--tune", "tunes what --keep leaves of a network: say what is to stay"));
+    }
     // Before there is a folder that Ctrl-C could leave behind.
     let progress = Progress::new()?;
     let folder = OutputFolder::new(out)?;
@@ -184,6 +188,9 @@ pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])], keep: K
     report.notes.extend(chosen.then(|| {
         "coarse weights over many steps: every rectified unit has two neurons instead of one and a remainder (--per-unit 1)".into()
     }));
+    if tunes && report.layers.iter().all(|l| l.pruned.is_none_or(|p| p.tuned.is_none())) {
+        report.notes.push("tuning gained nothing (--tune): layers are as without it; other passes may".into());
+    }
     report.notes.extend(report::uneven(&report.devices));
     export::safetensors::write(spiking, &folder.path().join("weights.safetensors"))?;
     if let Some(why) = export::nir::write(spiking, &folder.path().join("network.nir"))? {

@@ -45,11 +45,11 @@ pub(super) fn tune(
     tuner.run()?;
     let after = tuner.lacking()?;
     tracing::debug!(before, after, "tuned");
-    plan.tuned = Some([before, after.min(before)]);
-    plan.told.values_mut().for_each(|told| told.tuned = plan.tuned);
     if after >= before {
         return Ok(None);
     }
+    plan.tuned = Some([before, after]);
+    plan.told.values_mut().for_each(|told| told.tuned = plan.tuned);
     for (&node, kept) in &plan.kept {
         let Op::Neurons { activation, .. } = &network.nodes[node].op else { continue };
         let Some(means) = plan.mean.get_mut(&node) else { continue };
