@@ -147,8 +147,8 @@ impl<'a> Tuner<'a> {
         for i in tuner.layers() {
             tuner.cut(i, plan, &means);
         }
-        for i in 1..nodes.len() {
-            if tuner.late[i] && !matches!(nodes[i].op, Op::Neurons { .. }) {
+        for (i, node) in nodes.iter().enumerate() {
+            if tuner.late[i] && !matches!(node.op, Op::Neurons { .. }) {
                 tuner.runners[i] = Some(NodeRunner::new(dev, network, i)?);
             }
         }
@@ -214,8 +214,7 @@ impl<'a> Tuner<'a> {
             let (ins, outs) = (width / taps, rows / block.groups);
             let mut mask = vec![false; block.weight.len()];
             let mut kept = 0;
-            for row in 0..rows {
-                let stays = self.stays[i][row];
+            for (row, (bias, &stays)) in bias.iter_mut().zip(&self.stays[i]).enumerate() {
                 for column in 0..width {
                     let channel = row / outs * ins + column / taps;
                     let at = row * width + column;
@@ -226,7 +225,7 @@ impl<'a> Tuner<'a> {
                         Some(w) => w[kept * n + first + column] as f32,
                         None => old,
                     };
-                    bias[row] += (f64::from(old - block.weight[at]) * means[block.source][channel]) as f32;
+                    *bias += (f64::from(old - block.weight[at]) * means[block.source][channel]) as f32;
                 }
                 kept += usize::from(stays);
             }
