@@ -5,7 +5,8 @@
 # seeds of their random inputs): at these sizes one set's agreement is within chance of another's.
 # Then single synapses: the same masks' sizes, chosen by exact cost, by magnitude, and by magnitude times the input's spread.
 # SYNFIT names another binary than this tree's.
-# Usage: SYNFIT_DATA=DIR benches/pruning.sh [lenet|mlp|acasxu|sweep|resnet|synapses ...]
+# tuned: resnet20 again with --tune, on all images that there are; half an hour on two cores with other work beside it.
+# Usage: SYNFIT_DATA=DIR benches/pruning.sh [lenet|mlp|acasxu|sweep|resnet|tuned|synapses ...]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 data="${SYNFIT_DATA:?set SYNFIT_DATA to the folder of shared networks and data}"
@@ -38,22 +39,22 @@ whole() {
 }
 
 # bar NAME LEAST|-DROP SIZES -- convert's arguments: agreement of at least LEAST percent, or at most DROP points below
-# the whole network's (converted before as NAME's first word).
+# the whole network's (converted before as NAME's first word). WAYS: others than cost to compare with.
 bar() {
     local name=$1 least=$2 keep=$3
     shift 4
     for set in $(sets "$@"); do
-        for by in cost magnitude rate; do
+        for by in cost ${WAYS-magnitude rate}; do
             convert "$name.$by.$set" "${@//@SET/$set}" --keep "$keep" --prune-by "$by"
         done
     done
-    python3 - "$name" "$least" "$keep" "$out" $(sets "$@") <<'PY' || failed=1
+    python3 - "$name" "$least" "$keep" "$out" "${WAYS-magnitude rate}" $(sets "$@") <<'PY' || failed=1
 import json, sys
-name, least, keep, out = sys.argv[1:5]
-sets = sys.argv[5:]
+name, least, keep, out, ways = sys.argv[1:6]
+sets = sys.argv[6:]
 read = lambda n: [json.load(open(f"{out}/{n}.{s}.json")) for s in sets]
 mean = lambda values: sum(values) / len(values)
-by = {b: read(f"{name}.{b}") for b in ("cost", "magnitude", "rate")}
+by = {b: read(f"{name}.{b}") for b in ["cost", *ways.split()]}
 each = {b: [100 * r["test"]["agreement"] for r in rs] for b, rs in by.items()}
 error = {b: mean([r["test"]["relative_error"] for r in rs]) for b, rs in by.items()}
 agreement = {b: mean(v) for b, v in each.items()}
@@ -61,7 +62,7 @@ whole = mean([100 * r["test"]["agreement"] for r in read(name.split("_")[0])])
 bar = whole + float(least) if least.startswith("-") else float(least)
 ok = agreement["cost"] >= bar - 1e-9
 # by error: at these sizes agreements are often within chance of each other
-better = error["cost"] < min(error["magnitude"], error["rate"])
+better = all(error["cost"] < error[other] for other in ways.split())
 told = ", ".join(f"{b} {agreement[b]:.2f} % ({', '.join(f'{v:.2f}' for v in each[b])}; error {error[b]:.3f})" for b in by)
 size = keep if len(keep) < 30 else keep[:27] + "..."
 print(f"{'ok  ' if ok and better else 'MISS'} {name:12} {size:30} T={by['cost'][0]['steps']:<4} whole {whole:.2f} %, bar {bar:.2f} %: {told}")
@@ -144,6 +145,13 @@ fi
 if asked resnet; then
     whole resnet20 "${cifar[@]}"
     bar resnet20_inner -4 "${inner%,}" -- "${cifar[@]}"
+fi
+if asked tuned; then
+    # 2000 calibration and 2000 test images
+    all=("${cifar[@]/256/2000}")
+    all=("${all[@]/500/2000}")
+    whole tuned "${all[@]}"
+    WAYS="" bar tuned_inner -4 "${inner%,}" -- "${all[@]}" --tune 40
 fi
 if asked synapses; then
     thin lenet --sparsity 0.8 -- "${lenet[@]//@SET/0}"
