@@ -85,8 +85,9 @@ fn nothing_to_prune_is_nothing_to_tune() {
 #[test]
 fn a_resumed_conversion_is_tuned_alike() {
     let (dev, network) = (Device::cpu(), network());
-    let options = options("inner=6", 3);
+    let options = options("inner=6,dense=8", 12);
     let whole = converted(&dev, &network, &options);
+    assert!(tuned(&whole).is_some());
     let nodes = whole.spiking.nodes.iter().filter(|n| matches!(n.op, SpikingOp::Neurons(_))).cloned();
     let done: Vec<Finished> =
         nodes.zip(whole.layers.clone()).map(|(node, record)| Finished { node, record }).take(2).collect();
