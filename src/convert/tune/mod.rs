@@ -3,9 +3,9 @@
 //! could make up for, or that matter little to them, are only seen end to end.
 //!
 //! The mean over those layers of sum (y - y')^2 / sum (y - mean y)^2, y trained and y' tuned, is made smaller by Adam (Kingma and
-//! Ba, ICLR 2015) in small batches, with steps relative to a layer's weights that fall to zero along a cosine. A few
-//! calibration images shifted, mirrored and brightened are as good as many more (`vary`): the trained network says what is
-//! wanted of any input. The walk then converts the tuned network in the trained one's place.
+//! Ba, ICLR 2015) in small batches, with steps relative to a layer's weights that fall to zero along a cosine. Images
+//! are shifted, mirrored and brightened (`vary`), anew in every pass: the trained network says what is wanted of any
+//! input. The walk then converts the tuned network in the trained one's place.
 
 mod adam;
 mod backward;
