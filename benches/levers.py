@@ -23,6 +23,7 @@ COMMON = [
     ("measured rates", ["--response", "analytic"]),
     ("ridge by cross-validation", ["--ridge", "0"]),
     ("a weight scale per channel", ["--bits-scale", "layer"]),
+    ("equalized thresholds", ["--equalize", "off"]),  # at 4 bits or fewer
 ]
 LEVERS = {
     "streaming": COMMON + [

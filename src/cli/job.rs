@@ -129,6 +129,11 @@ pub struct JobArgs {
     #[arg(long, value_name = "on|off", help_heading = "Fit")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub offset: Option<String>,
+    /// Higher thresholds for channels that are read by small synapses, where weights have 16 levels or fewer: on or off
+    /// [default: on]
+    #[arg(long, value_name = "on|off", help_heading = "Fit")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub equalize: Option<String>,
     /// Layer solver: auto, rtn, feedback, descent or kbest [default: auto]
     #[arg(long, help_heading = "Fit")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -278,6 +283,7 @@ impl JobArgs {
             settle: self.settle.or(below.settle),
             targets: self.targets.or(below.targets),
             offset: self.offset.or(below.offset),
+            equalize: self.equalize.or(below.equalize),
             method: self.method.or(below.method),
             keep: self.keep.or(below.keep),
             prune: self.prune.or(below.prune),
@@ -317,6 +323,7 @@ impl JobArgs {
             settle: text("auto"),
             targets: text("auto"),
             offset: text("on"),
+            equalize: text("on"),
             method: text("auto"),
             prune: text("optimal"),
             prune_by: text("cost"),
@@ -397,6 +404,7 @@ impl JobArgs {
             )?,
             targets: word("targets", given("targets", &self.targets)?, "auto, response, linear")?,
             offset: switch("offset", &self.offset)?,
+            equalize: switch("equalize", &self.equalize)?,
             method: given("method", &self.method)?.parse()?,
             keep: Keep::parse(self.keep.as_deref().unwrap_or_default())?,
             prune: self.choose()?,

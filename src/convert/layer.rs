@@ -171,6 +171,9 @@ impl Walk<'_> {
                 above_zero: self.may_rest_above_zero(index),
             }),
         });
+        if let Some(code) = &mut code {
+            self.equalized(index, code, &samples);
+        }
         let rows = rows(&task, code.as_ref());
         let solved = match survey {
             Survey::Samples(sampled) => self.solve_samples(&task, &rows, sampled)?,

@@ -7,6 +7,7 @@ mod aware;
 mod back;
 mod contrast;
 mod encode;
+mod equalize;
 mod fingerprint;
 mod fire;
 pub mod fits;
@@ -122,6 +123,8 @@ pub struct Options {
     pub targets: Targets,
     /// Units that never rest begin to fire where their values begin, not at zero.
     pub offset: bool,
+    /// Thresholds are raised where synapses that read them are small, if weights are coarse.
+    pub equalize: bool,
     pub method: Method,
     /// Sizes of layers that are to be smaller than the trained ones.
     pub keep: Keep,

@@ -212,6 +212,7 @@ pub fn options(chip: Chip) -> Options {
         initial: Initial::Calibrated,
         targets: Targets::Linear,
         offset: true,
+        equalize: true,
         method: "descent".parse().unwrap(),
         keep: Keep::parse(&[]).unwrap(),
         prune: Choose::Optimal,
