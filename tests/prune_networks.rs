@@ -8,7 +8,7 @@ use synfit::chip::Chip;
 use synfit::compute::Device;
 use synfit::convert::{Choose, Conversion, Former, Images, Keep, Options, Silent, convert, smaller, sweep};
 use synfit::error::Result;
-use synfit::network::{Activation, Network, Node, Op, Shape, Window};
+use synfit::network::{Activation, Block, Network, Node, Op, Shape, Window};
 use synfit::spiking::{SpikingOp, simulate};
 
 /// input 3x8x8 -> a (8) -> skip: b (12, reads a and the input) -> depthwise d (12) -> concat (a, d) -> permuted -> pool ->
@@ -110,6 +110,32 @@ fn a_refit_makes_up_for_more_than_an_arbitrary_choice() {
     let ours = cost(Choose::Optimal);
     assert!(cost(Choose::Exact) <= ours * (1.0 + 1e-9));
     assert!(ours < cost(Choose::Rate) && ours < cost(Choose::Magnitude));
+}
+
+/// Two nodes with a reader each: the outputs feel a hundred times less of the one that gives its reader four times as much.
+#[test]
+fn what_the_outputs_do_not_feel_goes_first() {
+    let dense = |name: &str, source: usize, weight: [f32; 4], activation: Activation| {
+        let block = Block { source, window: Window::POINT, groups: 1, weight: weight.to_vec() };
+        let op = Op::Neurons { blocks: vec![block], bias: vec![0.0; 2], activation };
+        Node { name: name.into(), shape: Shape::new(2, 1, 1), op }
+    };
+    let nodes = vec![
+        Node { name: "input".into(), shape: Shape::new(2, 1, 1), op: Op::Input },
+        dense("h", 0, [1.0, 0.0, 0.0, 1.0], Activation::Relu),
+        dense("r", 1, [4.0, 0.0, 0.0, 1.0], Activation::Relu),
+        dense("out", 2, [0.01, 1.0, -0.01, 0.5], Activation::Linear),
+    ];
+    let network = networks::network("felt", nodes);
+    for dev in common::devices() {
+        let c = converted(dev, &network, "h=1").unwrap();
+        assert_eq!(c.spiking.nodes[1].decode.origin, [1]);
+    }
+    // the larger synapse is the other's
+    let options = Options { prune: Choose::Magnitude, ..options("h=1") };
+    let folder = tempfile::tempdir().unwrap();
+    let c = convert(&Device::cpu(), &network, &images(&network), &options, folder.path(), &Silent).unwrap();
+    assert_eq!(c.spiking.nodes[1].decode.origin, [0]);
 }
 
 #[test]

@@ -52,7 +52,8 @@ impl Walk<'_> {
     pub(super) fn equalized(&self, index: usize, code: &mut Code, samples: &[Vec<f32>]) {
         let Some(grid) = self.rules.grid.as_ref().filter(|grid| is_coarse(grid)) else { return };
         let rectified = matches!(self.network.nodes[index].op, Op::Neurons { activation: Activation::Relu, .. });
-        let plain = self.rules.types.is_none() && self.rules.owner != ScaleOwner::Layer && !self.spiking.model.is_leaky();
+        let plain =
+            self.rules.types.is_none() && self.rules.owner != ScaleOwner::Layer && !self.spiking.model.is_leaky();
         if !(self.options.equalize && rectified && plain && self.spiking.model.rounds() && code.repeats()) {
             return;
         }
@@ -64,7 +65,7 @@ impl Walk<'_> {
         };
         let channels: Vec<Channel> = code.ramps.par_iter().zip(samples).map(channel).collect();
         let readers = readers(self.network, index);
-        let largest = grid.levels().iter().fold(0.0f64, |most, level| most.max(f64::from(*level).abs()));
+        let largest = grid.levels().iter().fold(0.0f64, |most, level| most.max(level.abs()));
         // the neurons of a unit round one after the other
         let chosen = raised(&readers, &channels, ROUNDING / parts / (12.0 * largest * largest));
         for (ramps, &i) in code.ramps.iter_mut().zip(&chosen) {

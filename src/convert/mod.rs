@@ -5,6 +5,7 @@
 
 mod aware;
 mod back;
+mod backward;
 mod contrast;
 mod encode;
 mod equalize;
@@ -149,6 +150,38 @@ pub struct Options {
     /// Bytes that the process may hold in the host's memory; what is free bounds it in any case.
     pub host_bytes: Option<u64>,
     pub seed: u64,
+}
+
+#[cfg(test)]
+impl Options {
+    /// For unit tests: few steps on a built-in chip.
+    pub(crate) fn plain(chip: &str) -> Self {
+        Self {
+            chip: Chip::load(chip).unwrap(),
+            steps: 16,
+            schedule: Schedule::Streaming,
+            response: Response::Measured,
+            settle: Settle::Shared,
+            initial: Initial::Half,
+            targets: Targets::Auto,
+            offset: true,
+            equalize: true,
+            method: "descent".parse().unwrap(),
+            keep: Keep::default(),
+            prune: Choose::Optimal,
+            refine: true,
+            tune: 0,
+            sparse: Sparsity::default(),
+            ridge: Ridge::Auto,
+            noise: NoiseUse::Off,
+            remainder: 2,
+            population: Populations { rectified: 1, curved: 4 },
+            decides: false,
+            batch_bytes: 16 << 20,
+            host_bytes: None,
+            seed: 0,
+        }
+    }
 }
 
 /// Images with the affine map, per channel, from raw values to the network's input: x = raw * scale + shift.

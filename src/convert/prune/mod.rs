@@ -3,10 +3,12 @@
 //!
 //! They are chosen on the trained network before the walk, from the last layer to the first, so that the rows of every
 //! consumer that will be there are known: by what their removal costs the consumers' pre-activations when the rest is
-//! refitted to the trained activations. The walk then fits each layer from what is left to the whole network's targets.
+//! refitted to the trained activations, each row's error counted by what the network's outputs feel of it (`sensitivity`).
+//! The walk then fits each layer from what is left to the whole network's targets.
 
 mod cores;
 mod rules;
+mod sensitivity;
 mod shrink;
 mod structure;
 mod survey;
@@ -22,7 +24,7 @@ use crate::compute::gram;
 use crate::compute::solver::dense;
 use crate::error::{Error, Result};
 use crate::fit::prune::{Consumer, Pruner, Removal, spread};
-use crate::fit::{Problem, Sums};
+use crate::fit::{self, Problem, Sums};
 use crate::network::{Network, Op};
 use cores::Cores;
 use shrink::shrunk_by;
@@ -46,6 +48,9 @@ pub enum Choose {
     Rate,
 }
 
+/// Of a row whose errors the outputs feel nothing of, beside the one that they feel most of: the trained network's slopes do
+/// not say everything of a spiking one.
+const LEAST_FELT: f64 = 0.01;
 /// Partial choices that branch and bound looks at in one layer: some seconds' worth in a small one.
 const VISITS: u64 = 1_000_000;
 
@@ -57,7 +62,8 @@ pub struct Pruned {
     /// Channels before.
     pub of: usize,
     /// What the consumers lose of their pre-activations' spread on trained activations, refitted: the sum over consumers
-    /// of relative squared errors. `None` for a layer that goes with the one before it.
+    /// of relative squared errors, each row by what the outputs feel of it. `None` for a layer that goes with the one before
+    /// it.
     pub cost: Option<f64>,
     /// Branch and bound came to an end; `None` without it.
     pub proven: Option<bool>,
@@ -111,7 +117,8 @@ pub fn plan(
     let structure = Structure::of(network);
     let mut sizes = options.keep.sizes(network, &structure)?;
     let survey = Survey { team, network, images, options, watch };
-    let mut work = Work { network, structure, options, survey, sums: BTreeMap::new(), plan: Plan::default() };
+    let felt = survey.sensitivity()?;
+    let mut work = Work { network, structure, options, survey, sums: BTreeMap::new(), plan: Plan::default(), felt };
     if let Some(total) = options.keep.total {
         work.spread(total, &mut sizes)?;
         fits::fitting(&shrunk_by(network, &work.structure, &sizes), options)?;
@@ -158,7 +165,8 @@ pub fn sweep(
     layers.dedup();
     let team = on.into();
     let survey = Survey { team: &team, network, images, options, watch };
-    let mut work = Work { network, structure, options, survey, sums: BTreeMap::new(), plan: Plan::default() };
+    let felt = survey.sensitivity()?;
+    let mut work = Work { network, structure, options, survey, sums: BTreeMap::new(), plan: Plan::default(), felt };
     work.curves(&layers)
 }
 
@@ -170,9 +178,19 @@ struct Work<'a> {
     /// Per consumer that is still needed.
     sums: BTreeMap<usize, gram::Sums>,
     plan: Plan,
+    /// As `Survey::sensitivity`.
+    felt: Vec<Vec<f64>>,
 }
 
 impl Work<'_> {
+    /// Per row that stays of a consumer: how much the outputs feel of its errors, in units of the row that they feel most of.
+    fn gains(&self, consumer: usize, rows: &[usize]) -> Vec<f64> {
+        let felt = &self.felt[consumer];
+        let most = rows.iter().map(|&row| felt[row]).fold(f64::MIN_POSITIVE, f64::max);
+        // devices that round differently are to choose the same nodes
+        rows.iter().map(|&row| fit::snapped((felt[row] / most).sqrt(), 10).max(LEAST_FELT)).collect()
+    }
+
     /// Channel numbers that stay of a node.
     fn stays(&self, node: usize) -> Vec<usize> {
         let all = || (0..self.network.nodes[node].shape.c).collect();
@@ -277,7 +295,10 @@ impl Work<'_> {
                 pruner.swap()?;
             }
             Choose::Exact => proven = Some(pruner.exact(size, VISITS)?.proven),
-            Choose::Magnitude => drop(pruner.by_score(&pruner.magnitudes(), size)?),
+            Choose::Magnitude => {
+                let sizes = self.magnitudes(&consumers, &problems);
+                drop(pruner.by_score(&sizes, size)?);
+            }
             Choose::Rate => {
                 let rate = |(mean, peak): (&f64, &f64)| if *peak > 0.0 { mean / peak } else { 0.0 };
                 let rates: Vec<f64> = activity.mean.iter().zip(&activity.peak).map(rate).collect();
@@ -291,11 +312,28 @@ impl Work<'_> {
             Pruned { kept: size, of: node.shape.c, cost: Some(pruner.cost()), proven, refined: None, tuned: None },
         );
         for (k, &j) in consumers.iter().enumerate() {
-            self.plan.weights.insert(j, pruner.weights(k));
+            let (gains, mut w) = (self.gains(j, &self.stays(j)), pruner.weights(k));
+            let n = w.len() / gains.len().max(1);
+            w.chunks_mut(n.max(1)).zip(&gains).for_each(|(row, gain)| row.iter_mut().for_each(|w| *w /= gain));
+            self.plan.weights.insert(j, w);
         }
         tracing::debug!(layer = node.name, size, cost = pruner.cost(), "pruned");
         self.survey.watch.tick();
         Ok(())
+    }
+
+    /// Per node: the sum of squares of the weights that read it. `problems`: of `consumers`.
+    fn magnitudes(&self, consumers: &[usize], problems: &[Consumer]) -> Vec<f64> {
+        let mut sums = vec![0.0; problems.first().map_or(0, |p| p.columns.len())];
+        for (&j, Consumer { problem, columns }) in consumers.iter().zip(problems) {
+            let weights =
+                problem.prior.iter().flat_map(|w| w.chunks_exact(problem.n)).zip(self.gains(j, &self.stays(j)));
+            for (row, gain) in weights {
+                let of = |inputs: &Vec<usize>| inputs.iter().map(|&i| (row[i] / gain).powi(2)).sum::<f64>();
+                sums.iter_mut().zip(columns).for_each(|(sum, inputs)| *sum += of(inputs));
+            }
+        }
+        sums
     }
 
     /// The problem of a consumer's rows that stay, less what leaders after `leader` have taken, in shares of its targets.
@@ -313,6 +351,8 @@ impl Work<'_> {
                 w.extend(block.weight[row * width..(row + 1) * width].iter().map(|v| f64::from(*v)));
             }
         }
+        let gains = self.gains(consumer, &rows);
+        w.chunks_mut(n.max(1)).zip(&gains).for_each(|(row, gain)| row.iter_mut().for_each(|w| *w *= gain));
         let none = vec![0.0; m * n];
         let zero = vec![0.0; m];
         let raw = Sums { h: &sums.h, b: &none, x: &sums.x_sum, t: &zero, tt: &zero, count: sums.count as f64 };

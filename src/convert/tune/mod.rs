@@ -8,14 +8,15 @@
 //! input. The walk then converts the tuned network in the trained one's place.
 
 mod adam;
-mod backward;
+mod gradients;
 mod vary;
 
+use super::backward::value;
 use super::prune::{Plan, staying};
 use super::worker::room;
 use super::{Images, Options, Watch, go_on, pieces, remainder};
 use crate::compute::{Buffer, Device};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::forward::{Forward, NodeRunner};
 use crate::network::{Network, Op};
 use adam::Adam;
@@ -273,7 +274,7 @@ impl<'a> Tuner<'a> {
     }
 
     fn value<'b>(&self, values: &'b [Option<Buffer<f32>>], node: usize) -> Result<&'b Buffer<f32>> {
-        values[node].as_ref().ok_or_else(|| Error::work(&self.trained.nodes[node].name, "its values are gone"))
+        value(self.trained, values, node)
     }
 
     /// What the tuned network lacks of the targets on the calibration images as they are.
