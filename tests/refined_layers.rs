@@ -37,7 +37,7 @@ fn options(keep: &str, refine: bool) -> Options {
 
 fn converted(dev: &Device, network: &Network, options: &Options) -> Conversion {
     let folder = tempfile::tempdir().unwrap();
-    convert(dev, network, &networks::images(network, -1.0, 80, 3), options, folder.path(), &Silent).unwrap()
+    convert(dev, network, &networks::images(network, -1.0, 240, 3), options, folder.path(), &Silent).unwrap()
 }
 
 /// On images that nothing was fitted to.
@@ -84,7 +84,7 @@ fn a_resumed_conversion_refines_alike() {
         nodes.zip(whole.layers.clone()).map(|(node, record)| Finished { node, record }).take(2).collect();
     let folder = tempfile::tempdir().unwrap();
     let again =
-        resume(&dev, &network, &networks::images(&network, -1.0, 80, 3), &options, folder.path(), &Silent, done)
+        resume(&dev, &network, &networks::images(&network, -1.0, 240, 3), &options, folder.path(), &Silent, done)
             .unwrap();
     assert_eq!(again.spiking, whole.spiking);
     assert_eq!(refined(&again), refined(&whole));

@@ -12,7 +12,7 @@
 
 use rayon::prelude::*;
 
-use super::encode::Code;
+use super::encode::{Code, Ramp};
 use super::remainder;
 use super::views::is_coarse;
 use super::walk::Walk;
@@ -48,40 +48,29 @@ struct Channel {
 }
 
 impl Walk<'_> {
-    /// Raises thresholds of `code`, layer `index`'s, which has seen the pre-activations `samples` (per channel).
+    /// Raises thresholds of `code`, layer `index`'s, which has seen the pre-activations `samples` (per channel). Not where units
+    /// have several neurons: they make up for each other's synapses, and gain more from finer counts.
     pub(super) fn equalized(&self, index: usize, code: &mut Code, samples: &[Vec<f32>]) {
         let Some(grid) = self.rules.grid.as_ref().filter(|grid| is_coarse(grid)) else { return };
         let rectified = matches!(self.network.nodes[index].op, Op::Neurons { activation: Activation::Relu, .. });
-        let plain =
-            self.rules.types.is_none() && self.rules.owner != ScaleOwner::Layer && !self.spiking.model.is_leaky();
-        if !(self.options.equalize && rectified && plain && self.spiking.model.rounds() && code.repeats()) {
+        let plain = self.rules.types.is_none() && self.rules.owner != ScaleOwner::Layer && self.spiking.model.rounds();
+        if !(self.options.equalize && rectified && plain && code.population() == 1) {
             return;
         }
-        let parts = code.population() as f64;
-        let levels = f64::from(self.spiking.steps) * parts;
-        let channel = |(ramps, z): (&Vec<super::encode::Ramp>, &Vec<f32>)| {
-            let start = ramps.iter().map(|ramp| ramp.start).sum::<f64>() / parts;
-            self.channel(start, ramps[0].width, z, levels as u32)
-        };
+        let channel = |(ramps, z): (&Vec<Ramp>, &Vec<f32>)| self.channel(&ramps[0], z);
         let channels: Vec<Channel> = code.ramps.par_iter().zip(samples).map(channel).collect();
-        let readers = readers(self.network, index);
         let largest = grid.levels().iter().fold(0.0f64, |most, level| most.max(level.abs()));
-        // the neurons of a unit round one after the other
-        let chosen = raised(&readers, &channels, ROUNDING / parts / (12.0 * largest * largest));
-        for (ramps, &i) in code.ramps.iter_mut().zip(&chosen) {
+        let chosen = raised(&readers(self.network, index), &channels, ROUNDING / (12.0 * largest * largest));
+        for (ramp, &i) in code.ramps.iter_mut().flatten().zip(&chosen) {
             let factor = FACTOR.powi(i as i32);
-            let middle = ramps.iter().map(|ramp| ramp.start).sum::<f64>() / parts;
-            for ramp in ramps {
-                // they stay shares of a count apart
-                ramp.start = middle + (ramp.start - middle) * factor;
-                ramp.width *= factor;
-                ramp.value *= factor;
-            }
+            ramp.width *= factor;
+            ramp.value *= factor;
         }
         tracing::debug!(layer = self.network.nodes[index].name, ?chosen, "equalized");
     }
 
-    fn channel(&self, start: f64, threshold: f64, z: &[f32], levels: u32) -> Channel {
+    fn channel(&self, ramp: &Ramp, z: &[f32]) -> Channel {
+        let (start, steps) = (ramp.start, self.spiking.steps);
         let count = z.len().max(1) as f64;
         let value = |z: f64| z.max(0.0);
         let (sum, squares) = z.iter().fold((0.0, 0.0), |(sum, squares), &z| {
@@ -91,17 +80,17 @@ impl Walk<'_> {
         let model = &self.spiking.model;
         let (v0, most) = (model.initial_potential(), model.max_rate());
         let loss = |i: i32| {
-            let width = threshold * FACTOR.powi(i);
+            let width = ramp.width * FACTOR.powi(i);
             let off = vectorized(|| {
                 sum_pairs(z, z, |z, _| {
-                    let rate = model.count_soft(((z - start) / width).min(most), v0, levels) / f64::from(levels);
+                    let rate = model.count_soft(((z - start) / width).min(most), v0, steps) / f64::from(steps);
                     (start + width * rate - value(z)).powi(2)
                 })
             });
             off / count
         };
         let variance = (squares / count - (sum / count).powi(2)).max(0.0);
-        Channel { threshold, variance, losses: (0..FACTORS).map(loss).collect() }
+        Channel { threshold: ramp.width, variance, losses: (0..FACTORS).map(loss).collect() }
     }
 }
 
