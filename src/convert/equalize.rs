@@ -5,7 +5,9 @@
 //! rounding them costs falls f^2 times, as long as a row's largest synapse, which sets the step of its grid, is another
 //! channel's. In return the channel's own values are counted in coarser steps. Per channel c, with readers' rows r:
 //!
-//!     sum over r of [ R step(r)^2 / 12 x sum over c of taps(c) var(c) / (t(c) f(c))^2 ] + sum over c of w(c)^2 loss(c, f(c))
+//! ```text
+//! sum over r of [ R step(r)^2 / 12 x sum over c of taps(c) var(c) / (t(c) f(c))^2 ] + sum over c of w(c)^2 loss(c, f(c))
+//! ```
 //!
 //! var is of the trained activation, loss what counting costs a value, w(c)^2 the squared weights that read c. Thresholds are
 //! raised one channel at a time until none gains: what a channel gains only grows as others are raised.
