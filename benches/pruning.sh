@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # The bars of node pruning on real networks, one line each: what was asked, what was measured, and at every size the same
 # network with nodes chosen by synapse magnitude and by mean rate and refitted alike. 8-bit weights, default options.
-# Three calibration sets where that is cheap (MNIST: images 0.., 20000.. and 40000.. of the training set; policies: three
-# seeds of their random inputs): at these sizes one set's agreement is within chance of another's.
+# Three calibration sets where that is cheap (MNIST: images 0.., 20000.. and 40000.. of the training set), twelve seeds of the
+# policies' random inputs: at these sizes one set's agreement is within chance of another's.
 # Then single synapses: the same masks' sizes, chosen by exact cost, by magnitude, and by magnitude times the input's spread.
 # SYNFIT names another binary than this tree's.
 # tuned: resnet20 again with --tune, on all images that there are; half an hour on two cores with other work beside it.
@@ -25,9 +25,9 @@ convert() {
     "$synfit" convert "$@" --out "$out/$name" --json >"$out/$name.json" 2>"$out/log" || { cat "$out/log"; exit 1; }
 }
 
-# Conversions whose arguments hold @SET are made three times, with three calibration sets (other images, or another seed);
-# figures are then means over them.
-sets() { [[ " $* " == *@SET* ]] && echo 0 1 2 || echo 0; }
+# Conversions whose arguments hold @SET are made several times, with as many calibration sets (other images, or another
+# seed: SETS); figures are then means over them.
+sets() { [[ " $* " == *@SET* ]] && echo ${SETS:-0 1 2} || echo 0; }
 
 # whole NAME convert's arguments: nothing is pruned.
 whole() {
@@ -125,8 +125,11 @@ if asked mlp; then
     bar mlp_half 99 50% -- "${mlp[@]}"
 fi
 if asked acasxu; then
+    SETS=$(echo {0..11})
     whole acasxu "${acasxu[@]}"
     bar acasxu_40 -5 40 -- "${acasxu[@]}"
+    bar acasxu_25 0 25 -- "${acasxu[@]}" # only to compare the ways
+    SETS=""
 fi
 if asked sweep; then
     [ -d "$out/lenet.0" ] || convert lenet.0 "${lenet[@]//@SET/0}"
