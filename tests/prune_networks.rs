@@ -138,6 +138,27 @@ fn what_the_outputs_do_not_feel_goes_first() {
     assert_eq!(c.spiking.nodes[1].decode.origin, [0]);
 }
 
+/// However large the synapses that read it.
+#[test]
+fn what_never_fires_goes_first_by_magnitude() {
+    let dense = |c: usize| Shape::new(c, 1, 1);
+    let mut read = block(2, 1, Window::POINT, 4, 5, 1);
+    read.weight.iter_mut().skip(3).step_by(4).for_each(|w| *w = 9.0);
+    let mut nodes = vec![
+        Node { name: "input".into(), shape: dense(3), op: Op::Input },
+        layer("h", dense(4), vec![block(1, 0, Window::POINT, 3, 4, 1)], Activation::Relu),
+        layer("r", dense(5), vec![read], Activation::Relu),
+        layer("out", dense(2), vec![block(3, 2, Window::POINT, 5, 2, 1)], Activation::Linear),
+    ];
+    let Op::Neurons { bias, .. } = &mut nodes[1].op else { panic!() };
+    (bias[0], bias[1], bias[2], bias[3]) = (1.0, 1.0, 1.0, -50.0);
+    let network = networks::network("silent", nodes);
+    let options = Options { prune: Choose::Magnitude, ..options("h=3") };
+    let folder = tempfile::tempdir().unwrap();
+    let c = convert(&Device::cpu(), &network, &images(&network), &options, folder.path(), &Silent).unwrap();
+    assert_eq!(c.spiking.nodes[1].decode.origin, [0, 1, 2]);
+}
+
 #[test]
 fn a_total_is_kept_and_spread() {
     let network = network();

@@ -296,7 +296,10 @@ impl Work<'_> {
             }
             Choose::Exact => proven = Some(pruner.exact(size, VISITS)?.proven),
             Choose::Magnitude => {
-                let sizes = self.magnitudes(&consumers, &problems);
+                let mut sizes = self.magnitudes(&consumers, &problems);
+                // what never varies is not in the pruner's problems at all
+                let there = pruner.magnitudes();
+                sizes.iter_mut().zip(&there).filter(|(_, there)| **there == 0.0).for_each(|(size, _)| *size = 0.0);
                 drop(pruner.by_score(&sizes, size)?);
             }
             Choose::Rate => {
