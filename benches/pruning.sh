@@ -154,7 +154,7 @@ if asked tuned; then
     all=("${cifar[@]/256/2000}")
     all=("${all[@]/500/2000}")
     whole tuned "${all[@]}"
-    WAYS="" bar tuned_inner -4 "${inner%,}" -- "${all[@]}" --tune 40
+    WAYS="" bar tuned_inner -4 "${inner%,}" -- "${all[@]}" --tune 50
 fi
 if asked synapses; then
     thin lenet --sparsity 0.8 -- "${lenet[@]//@SET/0}"

@@ -6,6 +6,7 @@ use super::back::Back;
 use crate::compute::gram::PatchSpec;
 use crate::compute::{Buffer, Device};
 use crate::error::{Error, Result};
+use crate::forward::Forward;
 use crate::network::{Activation, Block, Network, Node, Op, Shape, Window};
 
 /// Per node: the gradient of its values, images x its shape, as far as there is any.
@@ -103,6 +104,31 @@ impl Backward<'_> {
             Op::Input | Op::Neurons { .. } => Ok(()),
         }
     }
+}
+
+/// The trained network's values of the nodes that are to be kept, of one batch; `also` sees all nodes' but the input's.
+///
+/// # Errors
+/// A broken device.
+pub(super) fn kept_values(
+    dev: &Device,
+    forward: &Forward<'_>,
+    images: usize,
+    input: &[f32],
+    kept: &[bool],
+    mut also: impl FnMut(usize, &Buffer<f32>) -> Result<()>,
+) -> Result<Vec<Option<Buffer<f32>>>> {
+    let mut values: Vec<Option<Buffer<f32>>> = kept.iter().map(|_| None).collect();
+    if kept[0] {
+        values[0] = Some(dev.upload(input)?);
+    }
+    forward.visit(dev, images, input, |i, _, value| {
+        if kept[i] {
+            values[i] = Some(dev.upload(&dev.view(value)?)?);
+        }
+        also(i, value)
+    })?;
+    Ok(values)
 }
 
 pub(super) fn value<'a>(network: &Network, values: &'a [Option<Buffer<f32>>], node: usize) -> Result<&'a Buffer<f32>> {

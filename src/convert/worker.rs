@@ -213,6 +213,12 @@ pub(super) fn room(dev: &Device, options: &Options) -> u64 {
     if dev.is_gpu() { dev.room() } else { options.host_bytes.unwrap_or(u64::MAX) }
 }
 
+/// Images of a batch of which each holds `per_image` bytes, by the job's budget and a quarter of the device's; `most` at most.
+pub(super) fn images_within(dev: &Device, options: &Options, per_image: u64, most: usize) -> usize {
+    let budget = options.batch_bytes.min(room(dev, options) / 4);
+    ((budget / per_image.max(1)) as usize).clamp(1, most.max(1))
+}
+
 /// Images of a batch on `dev`, so that the largest layer's trains, sources and result, fit the job's budget, a quarter of
 /// the device's, and one device binding.
 ///

@@ -1,11 +1,10 @@
 //! How much the network's outputs feel of an error in a layer's pre-activations: errors of two channels that look alike to
 //! the layer may be worlds apart at the output.
 
-use super::super::backward::{Backward, Gradients};
-use super::super::worker::room;
+use super::super::backward::{Backward, Gradients, kept_values};
+use super::super::worker::images_within;
 use super::super::{go_on, pieces, remainder};
 use super::survey::Survey;
-use crate::compute::Buffer;
 use crate::error::Result;
 use crate::forward::Forward;
 use crate::network::{Network, Op};
@@ -27,8 +26,7 @@ impl Survey<'_> {
         let count = all.min(IMAGES);
         let per_image: u64 = nodes.iter().map(|n| n.shape.len() as u64 * size_of::<f32>() as u64).sum();
         // values, and a gradient of each
-        let budget = self.options.batch_bytes.min(room(dev, self.options) / 4);
-        let batch = ((budget / (2 * per_image).max(1)) as usize).clamp(1, count.max(1));
+        let batch = images_within(dev, self.options, 2 * per_image, count);
         let forward = Forward::new(dev, network)?;
         let wanted: Vec<bool> = (0..nodes.len()).map(|i| i > 0).collect();
         let mut rng = fastrand::Rng::with_seed(self.options.seed);
@@ -43,12 +41,7 @@ impl Survey<'_> {
                 let at = k * all / count;
                 input.extend(self.images.preprocess(&self.images.data.batch(at..at + 1)?));
             }
-            let mut values: Vec<Option<Buffer<f32>>> = nodes.iter().map(|_| None).collect();
-            values[0] = Some(dev.upload(&input)?);
-            forward.visit(dev, images, &input, |i, _, value| {
-                values[i] = Some(dev.upload(&dev.view(value)?)?);
-                Ok(())
-            })?;
+            let values = kept_values(dev, &forward, images, &input, &vec![true; nodes.len()], |_, _| Ok(()))?;
             let outputs = nodes[network.output].shape.len();
             let mut of: Gradients = nodes.iter().map(|_| None).collect();
             let mut one = || -> Vec<f32> {

@@ -4,16 +4,16 @@
 //!
 //! The mean over those layers of sum (y - y')^2 / sum (y - mean y)^2, y trained and y' tuned, is made smaller by Adam (Kingma and
 //! Ba, ICLR 2015) in small batches, with steps relative to a layer's weights that fall to zero along a cosine. Images
-//! are shifted, mirrored and brightened (`vary`), anew in every pass: the trained network says what is wanted of any
+//! are shifted, mirrored, brightened and mixed (`vary`), anew in every pass: the trained network says what is wanted of any
 //! input. The walk then converts the tuned network in the trained one's place.
 
 mod adam;
 mod gradients;
 mod vary;
 
-use super::backward::value;
+use super::backward::{kept_values, value};
 use super::prune::{Plan, staying};
-use super::worker::room;
+use super::worker::images_within;
 use super::{Images, Options, Watch, go_on, pieces, remainder};
 use crate::compute::{Buffer, Device};
 use crate::error::Result;
@@ -22,8 +22,8 @@ use crate::network::{Network, Op};
 use adam::Adam;
 use vary::Vary;
 
-/// Images of a step, where memory allows.
-const BATCH: usize = 64;
+/// Images of a step: fewer make a pass more steps, and in as many passes get further.
+const BATCH: usize = 16;
 /// Size of the first steps, in units of a layer's typical weight.
 const RATE: f64 = 0.01;
 
@@ -142,8 +142,7 @@ impl<'a> Tuner<'a> {
             stays,
         };
         let values: u64 = nodes.iter().map(|n| n.shape.len() as u64 * size_of::<f32>() as u64).sum();
-        let budget = options.batch_bytes.min(room(dev, options) / 4);
-        tuner.batch = ((budget / (3 * values).max(1)) as usize).clamp(1, BATCH.min(images.len()));
+        tuner.batch = images_within(dev, options, 3 * values, BATCH.min(images.len()));
         let means = tuner.survey()?;
         for i in tuner.layers() {
             tuner.cut(i, plan, &means);
@@ -240,18 +239,11 @@ impl<'a> Tuner<'a> {
     /// The images through both networks.
     fn see(&self, images: usize, input: &[f32]) -> Result<Seen> {
         let (dev, nodes) = (self.dev, &self.trained.nodes);
-        let mut values: Vec<Option<Buffer<f32>>> = nodes.iter().map(|_| None).collect();
         let mut read = vec![false; nodes.len()];
         let late = nodes.iter().enumerate().filter(|(i, _)| self.late[*i]);
         late.for_each(|(_, node)| node.sources().iter().for_each(|&s| read[s] |= !self.late[s]));
-        if read[0] {
-            values[0] = Some(dev.upload(input)?);
-        }
         let mut wanted: Vec<Vec<f32>> = vec![vec![]; self.targets.len()];
-        self.forward.visit(dev, images, input, |i, _, value| {
-            if read[i] {
-                values[i] = Some(dev.upload(&dev.view(value)?)?);
-            }
+        let mut values = kept_values(dev, &self.forward, images, input, &read, |i, value| {
             if let Some(t) = self.targets.iter().position(|t| t.node == i) {
                 wanted[t] = dev.view(value)?.into_owned();
             }
@@ -300,7 +292,7 @@ impl<'a> Tuner<'a> {
         let all = self.images.len();
         let steps = self.options.tune * all.div_ceil(self.batch);
         let mut rng = fastrand::Rng::with_seed(self.options.seed);
-        let vary = Vary::new(self.images.data.shape(), self.size[0] as f32);
+        let vary = Vary::new(self.trained, self.size[0] as f32);
         let layers = self.layers();
         let mut adams: Vec<Vec<Adam>> = layers.iter().map(|&i| self.adams(i)).collect();
         let mut order: Vec<usize> = (0..all).collect();
@@ -315,6 +307,7 @@ impl<'a> Tuner<'a> {
                     let image = self.images.preprocess(&self.images.data.batch(image..image + 1)?);
                     vary.image(&image, &mut rng, &mut input);
                 }
+                vary.mix(&mut input, &mut rng);
                 let seen = self.see(picked.len(), &input)?;
                 let gradients = self.gradients(seen)?;
                 let rate = RATE * 0.5 * (1.0 + (std::f64::consts::PI * step as f64 / steps as f64).cos());

@@ -1,29 +1,45 @@
 //! Other images from those that there are: shifted by up to an eighth of each side (edges repeated), mirrored left to right,
-//! brighter or darker, channels shifted. Inputs without extent stay as they are.
+//! brighter or darker, channels shifted, and every other one laid over the next (mixup: Zhang et al., ICLR 2018; here the
+//! trained network says what is wanted of the mixture). Inputs that are no images only move towards each other, or apart:
+//! 2000 vectors as they are were learned by heart.
 
-use crate::network::Shape;
+use crate::network::{Network, Op, Shape, Window};
 
 /// Share of a side that an image moves by, contrast from 1 - c to 1 + c, and the deviation of a channel's shift in units of
 /// the inputs' size.
 const MOVE: usize = 8;
 const CONTRAST: f32 = 0.2;
 const SHIFT: f32 = 0.3;
+/// Share of the images that are mixed.
+const MIXED: f32 = 0.5;
+/// How far a vector moves towards another, or away from it, at most: both, so that together they do not draw closer (their
+/// variance grows by a sixth).
+const TOWARDS: f32 = 0.5;
 
 pub struct Vary {
     shape: Shape,
     size: f32,
+    /// Inputs are images.
+    images: bool,
 }
 
 impl Vary {
-    /// `size`: root mean square of the inputs.
-    pub fn new(shape: Shape, size: f32) -> Self {
-        Self { shape, size }
+    /// `size`: root mean square of the inputs. They are images if they have two sides and a layer reads them through a window.
+    pub fn new(network: &Network, size: f32) -> Self {
+        let shape = network.input_shape();
+        let whole = |op: &Op| match op {
+            Op::Neurons { blocks, .. } => blocks.iter().all(|b| b.source != 0 || b.window == Window::whole(shape)),
+            _ => false,
+        };
+        let mut readers = network.nodes.iter().skip(1).filter(|n| n.sources().contains(&0));
+        let images = shape.h > 1 && shape.w > 1 && readers.any(|n| !whole(&n.op));
+        Self { shape, size, images }
     }
 
     /// Appends a variation of `image` (CHW) to `into`.
     pub fn image(&self, image: &[f32], rng: &mut fastrand::Rng, into: &mut Vec<f32>) {
         let Shape { h, w, .. } = self.shape;
-        if h * w == 1 {
+        if !self.images {
             into.extend_from_slice(image);
             return;
         }
@@ -45,17 +61,58 @@ impl Vary {
             }
         }
     }
+
+    /// Mixes some images of a batch, `[images][shape]`, or all of its vectors, each with the one after it, in random shares.
+    pub fn mix(&self, batch: &mut [f32], rng: &mut fastrand::Rng) {
+        let len = self.shape.len();
+        let first = batch[..len].to_vec();
+        let images = batch.len() / len;
+        for k in 0..images {
+            if self.images && rng.f32() >= MIXED {
+                continue;
+            }
+            let share = if self.images { rng.f32() } else { TOWARDS * (2.0 * rng.f32() - 1.0) };
+            let (done, rest) = batch.split_at_mut((k + 1) * len);
+            let other = if k + 1 < images { &rest[..len] } else { &first };
+            let own = &mut done[k * len..];
+            own.iter_mut().zip(other).for_each(|(own, other)| *own += share * (other - *own));
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::network::{Activation, Block, Head, Layout, Node};
 
     #[test]
-    fn vectors_stay_and_images_keep_their_values_but_for_contrast_and_shift() {
+    fn images_have_two_sides_and_are_read_through_windows() {
+        let k3 = Window { kernel: [3, 3], pad: [1, 1], ..Window::POINT };
+        let is = |shape: Shape, window: Window| {
+            let weight = vec![0.0; shape.c * window.taps()];
+            let block = Block { source: 0, window, groups: 1, weight };
+            let out = Shape::new(1, if window.pad == [1, 1] { shape.h } else { 1 }, 1);
+            let op = Op::Neurons { blocks: vec![block], bias: vec![0.0], activation: Activation::Relu };
+            let nodes = vec![
+                Node { name: "input".into(), shape, op: Op::Input },
+                Node { name: "layer".into(), shape: out, op },
+            ];
+            let (input_scale, input_shift) = (vec![1.0; shape.c], vec![0.0; shape.c]);
+            let (name, head, layout) = ("one".into(), Head::None, Layout::Nchw);
+            Vary::new(&Network { name, nodes, output: 1, head, layout, input_scale, input_shift }, 1.0).images
+        };
+        let (image, row, vector) = (Shape::new(2, 6, 6), Shape::new(1, 1, 5), Shape::new(5, 1, 1));
+        assert!(is(image, k3));
+        assert!(!is(image, Window::whole(image)));
+        assert!(!is(row, Window::whole(row)) && !is(row, k3) && !is(vector, Window::POINT));
+    }
+
+    #[test]
+    fn vectors_wait_and_images_keep_their_values_but_for_contrast_and_shift() {
         let mut rng = fastrand::Rng::with_seed(1);
         let mut out = vec![];
-        Vary::new(Shape::new(5, 1, 1), 1.0).image(&[1.0, 2.0, 3.0, 4.0, 5.0], &mut rng, &mut out);
+        let vectors = Vary { shape: Shape::new(5, 1, 1), size: 1.0, images: false };
+        vectors.image(&[1.0, 2.0, 3.0, 4.0, 5.0], &mut rng, &mut out);
         assert_eq!(out, [1.0, 2.0, 3.0, 4.0, 5.0]);
         // of a plane that rises to the right by one a pixel, every step is 0 (edges) or the contrast, in one direction
         let shape = Shape::new(2, 16, 16);
@@ -63,7 +120,7 @@ mod tests {
         let (mut falling, mut contrasts) = (0, vec![]);
         for _ in 0..50 {
             out.clear();
-            Vary::new(shape, 1.0).image(&image, &mut rng, &mut out);
+            Vary { shape, size: 1.0, images: true }.image(&image, &mut rng, &mut out);
             assert_eq!(out.len(), shape.len());
             let steps: Vec<f32> = out.chunks(16).flat_map(|row| row.windows(2).map(|p| p[1] - p[0])).collect();
             let contrast = steps.iter().fold(0f32, |m, s| m.max(s.abs()));
@@ -76,5 +133,36 @@ mod tests {
         }
         assert!((10..=40).contains(&falling));
         assert!(contrasts.iter().any(|c| *c < 0.95) && contrasts.iter().any(|c| *c > 1.05));
+    }
+
+    #[test]
+    fn half_of_a_batch_of_images_and_all_vectors_are_mixed_with_their_neighbours() {
+        let mut rng = fastrand::Rng::with_seed(2);
+        let vary = Vary { shape: Shape::new(3, 1, 1), size: 1.0, images: true };
+        // image k holds k, 10 + k and 20 + k
+        let images = 400;
+        let whole: Vec<f32> = (0..images * 3).map(|i| (i / 3 + 10 * (i % 3)) as f32).collect();
+        let mut batch = whole.clone();
+        vary.mix(&mut batch, &mut rng);
+        let mut mixed = 0;
+        for (k, (image, was)) in batch.chunks(3).zip(whole.chunks(3)).enumerate() {
+            let by = image[0] - was[0];
+            assert!(
+                image.iter().zip(was).all(|(a, b)| (a - b - by).abs() < 1e-3),
+                "image {k}: one share for all values"
+            );
+            let towards = if k + 1 < images { 1.0 } else { 1.0 - images as f32 };
+            assert!((0.0..=1.0).contains(&(by / towards)), "image {k}: {by}");
+            mixed += usize::from(by != 0.0);
+        }
+        assert!((150..=250).contains(&mixed), "{mixed}");
+        // vectors move both ways, half the distance at most
+        let mut batch = whole.clone();
+        Vary { shape: Shape::new(3, 1, 1), size: 1.0, images: false }.mix(&mut batch, &mut rng);
+        let by: Vec<f32> = batch.chunks(3).zip(whole.chunks(3)).take(images - 1).map(|(a, b)| a[0] - b[0]).collect();
+        assert!(by.iter().all(|by| by.abs() <= 0.5) && by.iter().any(|by| *by > 0.3) && by.iter().any(|by| *by < -0.3));
+        let mut alone = vec![1.0, 2.0, 3.0];
+        vary.mix(&mut alone, &mut rng);
+        assert!(alone.iter().zip([1.0, 2.0, 3.0]).all(|(a, b)| (a - b).abs() < 1e-6));
     }
 }
