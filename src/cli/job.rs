@@ -160,8 +160,7 @@ pub struct JobArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refine: Option<String>,
     /// Tune what is left of a pruned network: passes over the calibration images, shifted, mirrored and mixed where they are
-    /// images, in which all its layers are fitted together to the trained activations, in the place of refining each; takes
-    /// minutes on a CPU, and 20,000 images seen in all to gain [default: 0]
+    /// images, in which all its layers are fitted together, in the place of refining each; minutes on a CPU [default: 0]
     #[arg(long, value_name = "PASSES", help_heading = "Size")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tune: Option<usize>,
