@@ -41,7 +41,7 @@ pub struct Sums {
     pub m: usize,
     /// Samples: images x output positions.
     pub count: u64,
-    /// groups x n x n: sum x x^T, both halves.
+    /// groups x n x n: sum x x^T, both halves; nothing after `Moments::targets_only`.
     pub h: Vec<f64>,
     /// groups x m x n: sum z x^T.
     pub b: Vec<f64>,
@@ -192,7 +192,7 @@ impl Moments {
         self
     }
 
-    /// Before the first sample: H is known from elsewhere and not summed (it stays zero).
+    /// Before the first sample: H is known from elsewhere and not summed: `Sums::h` stays empty.
     pub fn targets_only(mut self) -> Moments {
         match &mut self.side {
             Side::Host(sums) => sums.targets_only(),

@@ -123,6 +123,9 @@ impl Accumulator {
     /// No H from now on.
     pub(super) fn targets_only(&mut self) {
         self.symmetric = false;
+        for shard in &mut self.shards {
+            (shard.h, shard.total.h) = (vec![], vec![]);
+        }
     }
 
     pub(super) fn add(&mut self, layer: &Layer, images: usize, xs: &[&[f32]], z: &[f32]) {
@@ -138,12 +141,15 @@ impl Accumulator {
     }
 
     pub(super) fn finish(self, layer: &Layer) -> Sums {
-        let mut sums = Sums::new(layer);
-        for mut shard in self.shards {
+        let mut totals = self.shards.into_iter().map(|mut shard| {
             shard.fold();
-            sums.add(&shard.total);
-        }
-        sums
+            shard.total
+        });
+        let first = totals.next().unwrap_or_else(|| Sums::new(layer));
+        totals.fold(first, |mut sums, total| {
+            sums.add(&total);
+            sums
+        })
     }
 }
 

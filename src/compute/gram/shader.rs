@@ -129,6 +129,7 @@ impl Accumulator {
     /// Before the first sample: no H.
     pub(super) fn targets_only(&mut self) {
         self.symmetric = false;
+        self.total.h = vec![];
     }
 
     fn plan(&mut self) -> Result<()> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::super::room::size;
-use super::super::worker::room;
+use super::super::worker::images_within;
 use super::super::{Images, Options, Watch, go_on, pieces};
 use crate::compute::gram::{Moments, PatchSpec, Sums};
 use crate::compute::{Device, Stop, Team, free_host_bytes};
@@ -134,9 +134,8 @@ impl Survey<'_> {
     /// Images whose activations, three nodes at a time, fit the budget and one device binding.
     fn batch(&self, dev: &Device) -> usize {
         let largest = self.network.nodes.iter().map(|n| n.shape.len() as u64 * 4).max().unwrap_or(1);
-        let budget = self.options.batch_bytes.min(room(dev, self.options) / 4);
-        let most = (budget / (3 * largest)).min(dev.max_buffer_bytes() / largest);
-        most.clamp(1, self.images.len().max(1) as u64) as usize
+        let most = (dev.max_buffer_bytes() / largest) as usize;
+        images_within(dev, self.options, 3 * largest, most.min(self.images.len()))
     }
 }
 
