@@ -359,6 +359,17 @@ fn generated_inputs_are_uniform_and_repeatable() {
         assert!(Dataset::uniform(shape, 4, &lo, &hi, 1).is_err(), "{lo:?} {hi:?}");
     }
     assert!(Dataset::uniform(shape, 0, &[0.0], &[1.0], 1).is_err());
+    // drawn anew: other ones each time, the same again
+    let few = make(7).first(50).expect("some");
+    let again = |time| few.anew(time).expect("random").batch(0..50).expect("batch");
+    let mut seen = vec![few.batch(0..50).expect("batch"), again(0), again(1)];
+    assert_eq!(again(1), seen[2]);
+    let mut values: Vec<f32> = seen.drain(..).flatten().step_by(2).collect();
+    values.sort_by(f32::total_cmp);
+    values.dedup();
+    assert!(values.len() > 145, "{}", values.len());
+    let digits = open("configs/digits/test_images.npy".as_ref(), Shape::new(1, 8, 8)).expect("digits");
+    assert!(few.is_random() && !digits.is_random() && digits.anew(0).is_none());
 }
 
 #[test]

@@ -14,18 +14,18 @@ impl Adam {
         Self { unit, steps: 0, mean: vec![0.0; len], square: vec![0.0; len] }
     }
 
-    /// Moves each parameter by about `rate` units against its gradient; where that has been zero all along, not at all.
-    pub fn step(&mut self, rate: f64, gradient: &[f64], parameters: &mut [f32]) {
+    /// How each parameter moves: by about `rate` units against its gradient; where that has been zero all along, not at all.
+    pub fn step(&mut self, rate: f64, gradient: &[f32]) -> Vec<f32> {
         self.steps += 1;
         let [first, second] = DECAY.map(|d| 1.0 - d.powi(self.steps));
         let moments = self.mean.iter_mut().zip(&mut self.square);
-        for ((p, g), (mean, square)) in parameters.iter_mut().zip(gradient).zip(moments) {
+        let moved = gradient.iter().zip(moments).map(|(&g, (mean, square))| {
+            let g = f64::from(g);
             *mean = DECAY[0] * *mean + (1.0 - DECAY[0]) * g;
             *square = DECAY[1] * *square + (1.0 - DECAY[1]) * g * g;
-            if *square > 0.0 {
-                *p -= (rate * self.unit * (*mean / first) / (*square / second).sqrt()) as f32;
-            }
-        }
+            if *square > 0.0 { (-rate * self.unit * (*mean / first) / (*square / second).sqrt()) as f32 } else { 0.0 }
+        });
+        moved.collect()
     }
 }
 
@@ -35,12 +35,13 @@ mod tests {
 
     #[test]
     fn it_finds_the_least_of_a_bowl_and_leaves_what_has_no_gradient() {
-        let mut p = vec![3.0f32, -2.0, 7.0];
+        let mut p = [3.0f32, -2.0, 7.0];
         let mut adam = Adam::new(3, 1.0);
         for k in 0..2000 {
             // one bowl a thousand times as steep as the other
-            let gradient = [f64::from(p[0]) - 1.0, 1e3 * (f64::from(p[1]) - 0.5), 0.0];
-            adam.step(0.02 * (1.0 - f64::from(k) / 2000.0), &gradient, &mut p);
+            let gradient = [p[0] - 1.0, 1e3 * (p[1] - 0.5), 0.0];
+            let moved = adam.step(0.02 * (1.0 - f64::from(k) / 2000.0), &gradient);
+            p.iter_mut().zip(moved).for_each(|(p, by)| *p += by);
         }
         assert!((p[0] - 1.0).abs() < 1e-3 && (p[1] - 0.5).abs() < 1e-3, "{p:?}");
         assert_eq!(p[2], 7.0);

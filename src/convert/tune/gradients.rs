@@ -2,16 +2,21 @@
 
 use rayon::prelude::*;
 
-use super::super::backward::{Backward, Gradients, patch};
+use super::super::backward::{Backward, Gradients};
 use super::{Seen, Tuner};
 use crate::compute::Buffer;
-use crate::compute::gram::{Moments, PatchSpec};
 use crate::error::Result;
-use crate::network::{Block, Op};
+
+/// A layer's gradient, or a step of its parameters.
+pub(super) struct Gradient {
+    /// Rows x inputs of all blocks but those that read remainders.
+    pub weights: Vec<f64>,
+    pub bias: Vec<f64>,
+}
 
 impl Tuner<'_> {
-    /// Per layer that is tuned: the gradients of its blocks' weights and of its bias; zero for what is gone.
-    pub(super) fn gradients(&self, seen: Seen) -> Result<Vec<Vec<Vec<f64>>>> {
+    /// Of each layer that is tuned; zero for what is gone.
+    pub(super) fn gradients(&self, seen: Seen) -> Result<Vec<Gradient>> {
         let (dev, images, nodes) = (self.dev, seen.images, &self.tuned.nodes);
         let mut of: Gradients = nodes.iter().map(|_| None).collect();
         for (target, wanted) in self.targets.iter().zip(&seen.wanted) {
@@ -36,31 +41,15 @@ impl Tuner<'_> {
         images: usize,
         values: &[Option<Buffer<f32>>],
         given: &Buffer<f32>,
-    ) -> Result<Vec<Vec<f64>>> {
-        let node = &self.tuned.nodes[i];
-        let Op::Neurons { blocks, bias, .. } = &node.op else { return Ok(vec![]) };
-        let real: Vec<&Block> = blocks.iter().filter(|b| !self.silent[b.source]).collect();
-        let patches: Vec<PatchSpec> = real.iter().map(|b| patch(&self.tuned, b)).collect();
-        let groups = patches.first().map_or(1, |p| p.groups);
-        let mut sums = Moments::new(self.dev, &patches, node.shape, groups)?.targets_only();
-        let xs = real.iter().map(|b| self.value(values, b.source)).collect::<Result<Vec<_>>>()?;
-        sums.add(images, &xs, given)?;
-        let sums = sums.finish()?;
-        let mut gradients = vec![];
-        let mut first = 0;
-        for (block, mask) in blocks.iter().zip(&self.masks[i]) {
-            if self.silent[block.source] {
-                gradients.push(vec![0.0; block.weight.len()]);
-                continue;
-            }
-            let width = block.weight.len() / bias.len();
-            let rows = sums.b.chunks_exact(sums.n).flat_map(|row| &row[first..first + width]);
-            gradients.push(rows.zip(mask).map(|(g, mask)| if *mask { *g } else { 0.0 }).collect());
-            first += width;
-        }
-        let stays = &self.stays[i];
-        gradients.push(sums.z_sum.iter().zip(stays).map(|(g, stays)| if *stays { *g } else { 0.0 }).collect());
-        Ok(gradients)
+    ) -> Result<Gradient> {
+        let mut sums = self.moments(i)?.targets_only();
+        sums.add(images, &self.inputs(i, values)?, given)?;
+        let mut sums = sums.finish()?;
+        let gone = sums.b.iter_mut().zip(&self.masks[i]).filter(|(_, stays)| !**stays);
+        gone.for_each(|(g, _)| *g = 0.0);
+        let gone = sums.z_sum.iter_mut().zip(&self.stays[i]).filter(|(_, stays)| !**stays);
+        gone.for_each(|(g, _)| *g = 0.0);
+        Ok(Gradient { weights: sums.b, bias: sums.z_sum })
     }
 }
 
@@ -70,7 +59,7 @@ mod tests {
     use super::super::super::{Images, Options, Silent};
     use super::*;
     use crate::compute::Device;
-    use crate::network::{Activation, Dataset, Head, Layout, Network, Node, Shape, Window};
+    use crate::network::{Activation, Block, Dataset, Head, Layout, Network, Node, Op, Shape, Window};
 
     /// All kinds of nodes, of which the first layer, and with it the depthwise one, loses a channel.
     fn network(rng: &mut fastrand::Rng) -> (Network, Plan) {
@@ -131,31 +120,38 @@ mod tests {
         let gradients = tuner.gradients(tuner.see(6, &input).unwrap()).unwrap();
         let layers = tuner.layers();
         assert_eq!(layers, [1, 3, 5, 8, 9]);
-        for (&i, gradients) in layers.iter().zip(&gradients) {
-            for (k, gradient) in gradients.iter().enumerate() {
-                // along a random direction; what is gone has no gradient and stays at zero
-                let along: Vec<f64> =
-                    gradient.iter().map(|g| if *g == 0.0 { 0.0 } else { rng.f64() - 0.5 + 0.5 * g.signum() }).collect();
+        for (&i, gradient) in layers.iter().zip(&gradients) {
+            // along a random direction; what is gone has no gradient and stays at zero
+            let mut along = |of: &[f64]| -> Vec<f64> {
+                of.iter().map(|g| if *g == 0.0 { 0.0 } else { rng.f64() - 0.5 + 0.5 * g.signum() }).collect()
+            };
+            let none = |of: &[f64]| vec![0.0; of.len()];
+            let directions = [
+                Gradient { weights: along(&gradient.weights), bias: none(&gradient.bias) },
+                Gradient { weights: none(&gradient.weights), bias: along(&gradient.bias) },
+            ];
+            for (k, along) in directions.iter().enumerate() {
                 let mut errors = [0.0; 2];
                 for (error, by) in errors.iter_mut().zip([2e-3, -2e-3]) {
-                    let shift = |tuner: &mut Tuner, by: f64| {
-                        let Op::Neurons { blocks, bias, .. } = &mut tuner.tuned.nodes[i].op else { panic!() };
-                        let all = blocks.get_mut(k).map_or(bias, |block| &mut block.weight);
-                        all.iter_mut().zip(&along).for_each(|(p, a)| *p += (by * a) as f32);
+                    let times = |by: f64| {
+                        let scaled = |of: &[f64]| of.iter().map(|a| by * a).collect();
+                        Gradient { weights: scaled(&along.weights), bias: scaled(&along.bias) }
                     };
-                    shift(&mut tuner, by);
+                    tuner.moved(i, &times(by));
                     *error = tuner.lacking().unwrap();
-                    shift(&mut tuner, -by);
+                    tuner.moved(i, &times(-by));
                 }
                 // the gradient is that of half the error
                 let slope = (errors[0] - errors[1]) / 8e-3;
-                let expected: f64 = gradient.iter().zip(&along).map(|(g, a)| g * a).sum();
+                let product = |g: &[f64], a: &[f64]| g.iter().zip(a).map(|(g, a)| g * a).sum::<f64>();
+                let expected = product(&gradient.weights, &along.weights) + product(&gradient.bias, &along.bias);
                 assert!((slope - expected).abs() < 0.02 * expected.abs(), "layer {i}, {k}: {slope}, {expected}");
             }
         }
         // the channel that went, and what reads it
-        assert!(gradients[0][0][18..36].iter().all(|g| *g == 0.0) && gradients[0][1][1] == 0.0);
-        assert!(gradients[1][0][9..18].iter().all(|g| *g == 0.0));
-        assert!((0..3).all(|row| gradients[2][0][row * 4 + 1] == 0.0 && gradients[2][0][row * 4] != 0.0));
+        assert!(gradients[0].weights[18..36].iter().all(|g| *g == 0.0) && gradients[0].bias[1] == 0.0);
+        assert!(gradients[1].weights[9..18].iter().all(|g| *g == 0.0));
+        let weights = &gradients[2].weights;
+        assert!((0..3).all(|row| weights[row * 4 + 1] == 0.0 && weights[row * 4] != 0.0));
     }
 }

@@ -8,24 +8,30 @@
 //! input. The walk then converts the tuned network in the trained one's place.
 
 mod adam;
+mod descent;
 mod gradients;
 mod vary;
 
-use super::backward::{kept_values, value};
+use super::backward::{kept_values, patch, value};
 use super::prune::{Plan, staying};
-use super::worker::images_within;
+use super::worker::{images_within, room};
 use super::{Images, Options, Watch, go_on, pieces, remainder};
+use crate::compute::gram::{Moments, PatchSpec};
 use crate::compute::{Buffer, Device};
 use crate::error::Result;
 use crate::forward::{Forward, NodeRunner};
-use crate::network::{Network, Op};
-use adam::Adam;
+use crate::network::{Block, Dataset, Network, Op};
+use descent::{Descent, has_axes};
+use gradients::Gradient;
 use vary::Vary;
 
 /// Images of a step: fewer make a pass more steps, and in as many passes get further.
 const BATCH: usize = 16;
 /// Size of the first steps, in units of a layer's typical weight.
 const RATE: f64 = 0.01;
+
+/// What the tuned network may lack, in units of what the pruned one did: refining, whose place tuning takes, brings this.
+const ENOUGH: f64 = 0.85;
 
 /// The network of `plan` tuned as the options ask for, with channels that are gone at zero; `plan` is made one of it. `None` if
 /// nothing is to be tuned or nothing is gained.
@@ -46,7 +52,7 @@ pub(super) fn tune(
     tuner.run()?;
     let after = tuner.lacking()?;
     tracing::debug!(before, after, "tuned");
-    if after >= before {
+    if after > ENOUGH * before {
         return Ok(None);
     }
     plan.tuned = Some([before, after]);
@@ -83,8 +89,8 @@ struct Tuner<'a> {
     /// Per node: a remainder, which the trained network has none of.
     silent: Vec<bool>,
     targets: Vec<Target>,
-    /// Per node that is tuned, block by block: synapses that stay.
-    masks: Vec<Vec<Vec<bool>>>,
+    /// Per node that is tuned, as `Gradient::weights`: synapses that stay.
+    masks: Vec<Vec<bool>>,
     /// Per node: channels that stay.
     stays: Vec<Vec<bool>>,
     /// Runners of late nodes without parameters.
@@ -209,19 +215,22 @@ impl<'a> Tuner<'a> {
         let n: usize = blocks.iter().map(|b| b.weight.len() / rows).sum();
         let weights = plan.weights.get(&i);
         let mut first = 0;
+        let mut masks = vec![vec![]; rows];
         for block in blocks.iter_mut() {
             let (width, taps) = (block.weight.len() / rows, block.window.taps());
             let (ins, outs) = (width / taps, rows / block.groups);
-            let mut mask = vec![false; block.weight.len()];
             let mut kept = 0;
             for (row, (bias, &stays)) in bias.iter_mut().zip(&self.stays[i]).enumerate() {
                 for column in 0..width {
                     let channel = row / outs * ins + column / taps;
                     let at = row * width + column;
                     let old = block.weight[at];
-                    mask[at] = stays && self.stays[block.source][channel];
+                    let there = stays && self.stays[block.source][channel];
+                    if !self.silent[block.source] {
+                        masks[row].push(there);
+                    }
                     block.weight[at] = match weights {
-                        _ if !mask[at] => 0.0,
+                        _ if !there => 0.0,
                         Some(w) => w[kept * n + first + column] as f32,
                         None => old,
                     };
@@ -230,8 +239,8 @@ impl<'a> Tuner<'a> {
                 kept += usize::from(stays);
             }
             first += width;
-            self.masks[i].push(mask);
         }
+        self.masks[i] = masks.concat();
         let gone = bias.iter_mut().zip(&self.stays[i]).filter(|(_, stays)| !**stays);
         gone.for_each(|(bias, _)| *bias = 0.0);
     }
@@ -269,6 +278,26 @@ impl<'a> Tuner<'a> {
         value(self.trained, values, node)
     }
 
+    /// The blocks of layer `i` that read no remainder.
+    fn blocks(&self, i: usize) -> impl Iterator<Item = &Block> {
+        let blocks = match &self.tuned.nodes[i].op {
+            Op::Neurons { blocks, .. } => &blocks[..],
+            _ => &[],
+        };
+        blocks.iter().filter(|b| !self.silent[b.source])
+    }
+
+    /// What these see.
+    fn inputs<'b>(&self, i: usize, values: &'b [Option<Buffer<f32>>]) -> Result<Vec<&'b Buffer<f32>>> {
+        self.blocks(i).map(|b| self.value(values, b.source)).collect()
+    }
+
+    /// Sums of them.
+    fn moments(&self, i: usize) -> Result<Moments> {
+        let patches: Vec<PatchSpec> = self.blocks(i).map(|b| patch(&self.tuned, b)).collect();
+        Moments::new(self.dev, &patches, self.tuned.nodes[i].shape, patches.first().map_or(1, |p| p.groups))
+    }
+
     /// What the tuned network lacks of the targets on the calibration images as they are.
     fn lacking(&self) -> Result<f64> {
         self.watch.stage("tune: errors", self.images.len().div_ceil(self.batch) as u64);
@@ -292,31 +321,23 @@ impl<'a> Tuner<'a> {
         let all = self.images.len();
         let steps = self.options.tune * all.div_ceil(self.batch);
         let mut rng = fastrand::Rng::with_seed(self.options.seed);
-        let vary = Vary::new(self.trained, self.size[0] as f32);
+        let vary = Vary::new(self.trained, self.size[0] as f32, self.images.data.is_random());
         let layers = self.layers();
-        let mut adams: Vec<Vec<Adam>> = layers.iter().map(|&i| self.adams(i)).collect();
+        let mut descents = self.descents(&layers, &vary, &mut rng)?;
         let mut order: Vec<usize> = (0..all).collect();
         let mut step = 0;
         self.watch.stage("tune", steps as u64);
-        for _ in 0..self.options.tune {
+        for pass in 0..self.options.tune {
             rng.shuffle(&mut order);
+            let anew = self.images.data.anew(pass);
+            let data = anew.as_ref().unwrap_or(&self.images.data);
             for picked in order.chunks(self.batch) {
                 go_on(self.watch)?;
-                let mut input = Vec::new();
-                for &image in picked {
-                    let image = self.images.preprocess(&self.images.data.batch(image..image + 1)?);
-                    vary.image(&image, &mut rng, &mut input);
-                }
-                vary.mix(&mut input, &mut rng);
-                let seen = self.see(picked.len(), &input)?;
+                let seen = self.see(picked.len(), &self.varied(data, picked, &vary, &mut rng)?)?;
                 let gradients = self.gradients(seen)?;
                 let rate = RATE * 0.5 * (1.0 + (std::f64::consts::PI * step as f64 / steps as f64).cos());
-                for ((&i, gradient), adams) in layers.iter().zip(&gradients).zip(&mut adams) {
-                    let Op::Neurons { blocks, bias, .. } = &mut self.tuned.nodes[i].op else { continue };
-                    let parameters = blocks.iter_mut().map(|b| &mut b.weight).chain([bias]);
-                    for ((parameters, gradient), adam) in parameters.zip(gradient).zip(adams) {
-                        adam.step(rate, gradient, parameters);
-                    }
+                for ((&i, gradient), descent) in layers.iter().zip(&gradients).zip(&mut descents) {
+                    self.moved(i, &descent.step(rate, gradient));
                 }
                 step += 1;
                 self.watch.tick();
@@ -325,21 +346,103 @@ impl<'a> Tuner<'a> {
         Ok(())
     }
 
-    /// For each block of layer `i`, and its bias.
-    fn adams(&self, i: usize) -> Vec<Adam> {
-        let Op::Neurons { blocks, bias, .. } = &self.tuned.nodes[i].op else { return vec![] };
-        let weights = blocks.iter().zip(&self.masks[i]).map(|(block, mask)| {
-            let (squares, count) = block.weight.iter().zip(mask).fold((0.0, 0usize), |(sum, count), (w, mask)| {
-                (sum + f64::from(*w).powi(2), count + usize::from(*mask))
+    /// Variations of these images of `data`, preprocessed.
+    fn varied(&self, data: &Dataset, picked: &[usize], vary: &Vary, rng: &mut fastrand::Rng) -> Result<Vec<f32>> {
+        let mut input = Vec::new();
+        for &image in picked {
+            let image = self.images.preprocess(&data.batch(image..image + 1)?);
+            vary.image(&image, rng, &mut input);
+        }
+        vary.mix(&mut input, rng);
+        Ok(input)
+    }
+
+    /// What steps each of `layers`, along the axes of its inputs where they can be found.
+    fn descents(&self, layers: &[usize], vary: &Vary, rng: &mut fastrand::Rng) -> Result<Vec<Descent>> {
+        let images: Vec<usize> = (0..self.images.len().min(AXES)).collect();
+        let mut descents: Vec<Descent> = layers.iter().map(|&i| self.descent(i)).collect();
+        let inputs = |i: usize| self.masks[i].len() / self.tuned.nodes[i].shape.c;
+        let samples = |i: usize| images.len() * self.tuned.nodes[i].shape.area();
+        let mut left: Vec<usize> = (0..layers.len()).collect();
+        left.retain(|&k| has_axes(inputs(layers[k]), samples(layers[k])));
+        // sums of as many layers at once as there is room for
+        let bytes = |i: usize| {
+            let groups = self.blocks(i).next().map_or(1, |b| b.groups);
+            (groups * inputs(i) * inputs(i)) as u64 * SUMS
+        };
+        while !left.is_empty() {
+            let mut room = room(self.dev, self.options) / 4;
+            let mut few = 0;
+            while few < left.len() && (few == 0 || bytes(layers[left[few]]) <= room) {
+                room = room.saturating_sub(bytes(layers[left[few]]));
+                few += 1;
+            }
+            let now: Vec<usize> = left.drain(..few).collect();
+            let mut sums = now.iter().map(|&k| self.moments(layers[k])).collect::<Result<Vec<_>>>()?;
+            self.watch.stage("tune: axes", images.len().div_ceil(self.batch) as u64);
+            for picked in images.chunks(self.batch) {
+                go_on(self.watch)?;
+                let seen = self.see(picked.len(), &self.varied(&self.images.data, picked, vary, rng)?)?;
+                for (&k, sums) in now.iter().zip(&mut sums) {
+                    let i = layers[k];
+                    sums.add(picked.len(), &self.inputs(i, &seen.values)?, self.value(&seen.values, i)?)?;
+                }
+                self.watch.tick();
+            }
+            for (k, sums) in now.into_iter().zip(sums) {
+                descents[k].turn(&sums.finish()?);
+            }
+        }
+        Ok(descents)
+    }
+
+    /// Steps in units of a block's typical weight.
+    fn descent(&self, i: usize) -> Descent {
+        let rows = self.tuned.nodes[i].shape.c;
+        let mut first = 0;
+        let mut units = vec![];
+        for block in self.blocks(i) {
+            let width = block.weight.len() / rows;
+            let masks = self.masks[i].chunks_exact(self.masks[i].len() / rows).flat_map(|row| &row[first..][..width]);
+            let (squares, count) = block.weight.iter().zip(masks).fold((0.0, 0usize), |(sum, count), (w, stays)| {
+                (sum + f64::from(*w).powi(2), count + usize::from(*stays))
             });
-            Adam::new(block.weight.len(), (squares / count.max(1) as f64).sqrt())
-        });
-        weights.chain([Adam::new(bias.len(), self.size[i] * BIAS)]).collect()
+            units.extend(std::iter::repeat_n((squares / count.max(1) as f64).sqrt(), width));
+            first += width;
+        }
+        units.push(self.size[i] * BIAS);
+        Descent::new(rows, units)
+    }
+
+    /// Adds `step` to the parameters of layer `i` that stay.
+    fn moved(&mut self, i: usize, step: &Gradient) {
+        let Op::Neurons { blocks, bias, .. } = &mut self.tuned.nodes[i].op else { return };
+        let n = step.weights.len() / bias.len();
+        let mut first = 0;
+        for block in blocks.iter_mut().filter(|b| !self.silent[b.source]) {
+            let width = block.weight.len() / bias.len();
+            for (row, weights) in block.weight.chunks_exact_mut(width).enumerate() {
+                let at = row * n + first..row * n + first + width;
+                let step = step.weights[at.clone()].iter().zip(&self.masks[i][at]);
+                weights
+                    .iter_mut()
+                    .zip(step)
+                    .filter(|(_, (_, stays))| **stays)
+                    .for_each(|(w, (by, _))| *w += *by as f32);
+            }
+            first += width;
+        }
+        let step = step.bias.iter().zip(&self.stays[i]);
+        bias.iter_mut().zip(step).filter(|(_, (_, stays))| **stays).for_each(|(b, (by, _))| *b += *by as f32);
     }
 }
 
 /// A bias's unit, in units of its layer's values.
 const BIAS: f64 = 0.2;
+/// Images that the axes of a layer's inputs are found on, at most.
+const AXES: usize = 512;
+/// Bytes of an entry of their sums: f32 and f64, of two threads.
+const SUMS: u64 = 24;
 
 /// Gives remainder layers the weights of those that they follow, and readers of remainders those of what is left over.
 fn follow(network: &mut Network, silent: &[bool]) {

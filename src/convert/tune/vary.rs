@@ -1,7 +1,7 @@
 //! Other images from those that there are: shifted by up to an eighth of each side (edges repeated), mirrored left to right,
 //! brighter or darker, channels shifted, and every other one laid over the next (mixup: Zhang et al., ICLR 2018; here the
 //! trained network says what is wanted of the mixture). Inputs that are no images only move towards each other, or apart:
-//! 2000 vectors as they are were learned by heart.
+//! 2000 vectors as they are were learned by heart. Random inputs are drawn anew instead.
 
 use crate::network::{Network, Op, Shape, Window};
 
@@ -19,27 +19,38 @@ const TOWARDS: f32 = 0.5;
 pub struct Vary {
     shape: Shape,
     size: f32,
-    /// Inputs are images.
-    images: bool,
+    inputs: Inputs,
+}
+
+#[derive(Debug, PartialEq)]
+enum Inputs {
+    Images,
+    Vectors,
+    /// Never the same twice: no variation of them is needed.
+    Random,
 }
 
 impl Vary {
     /// `size`: root mean square of the inputs. They are images if they have two sides and a layer reads them through a window.
-    pub fn new(network: &Network, size: f32) -> Self {
+    pub fn new(network: &Network, size: f32, random: bool) -> Self {
         let shape = network.input_shape();
         let whole = |op: &Op| match op {
             Op::Neurons { blocks, .. } => blocks.iter().all(|b| b.source != 0 || b.window == Window::whole(shape)),
             _ => false,
         };
         let mut readers = network.nodes.iter().skip(1).filter(|n| n.sources().contains(&0));
-        let images = shape.h > 1 && shape.w > 1 && readers.any(|n| !whole(&n.op));
-        Self { shape, size, images }
+        let inputs = match shape.h > 1 && shape.w > 1 && readers.any(|n| !whole(&n.op)) {
+            _ if random => Inputs::Random,
+            true => Inputs::Images,
+            false => Inputs::Vectors,
+        };
+        Self { shape, size, inputs }
     }
 
     /// Appends a variation of `image` (CHW) to `into`.
     pub fn image(&self, image: &[f32], rng: &mut fastrand::Rng, into: &mut Vec<f32>) {
         let Shape { h, w, .. } = self.shape;
-        if !self.images {
+        if self.inputs != Inputs::Images {
             into.extend_from_slice(image);
             return;
         }
@@ -68,10 +79,11 @@ impl Vary {
         let first = batch[..len].to_vec();
         let images = batch.len() / len;
         for k in 0..images {
-            if self.images && rng.f32() >= MIXED {
-                continue;
-            }
-            let share = if self.images { rng.f32() } else { TOWARDS * (2.0 * rng.f32() - 1.0) };
+            let share = match self.inputs {
+                Inputs::Images if rng.f32() < MIXED => rng.f32(),
+                Inputs::Vectors => TOWARDS * (2.0 * rng.f32() - 1.0),
+                Inputs::Images | Inputs::Random => continue,
+            };
             let (done, rest) = batch.split_at_mut((k + 1) * len);
             let other = if k + 1 < images { &rest[..len] } else { &first };
             let own = &mut done[k * len..];
@@ -99,7 +111,9 @@ mod tests {
             ];
             let (input_scale, input_shift) = (vec![1.0; shape.c], vec![0.0; shape.c]);
             let (name, head, layout) = ("one".into(), Head::None, Layout::Nchw);
-            Vary::new(&Network { name, nodes, output: 1, head, layout, input_scale, input_shift }, 1.0).images
+            let network = Network { name, nodes, output: 1, head, layout, input_scale, input_shift };
+            assert_eq!(Vary::new(&network, 1.0, true).inputs, Inputs::Random);
+            Vary::new(&network, 1.0, false).inputs == Inputs::Images
         };
         let (image, row, vector) = (Shape::new(2, 6, 6), Shape::new(1, 1, 5), Shape::new(5, 1, 1));
         assert!(is(image, k3));
@@ -111,7 +125,7 @@ mod tests {
     fn vectors_wait_and_images_keep_their_values_but_for_contrast_and_shift() {
         let mut rng = fastrand::Rng::with_seed(1);
         let mut out = vec![];
-        let vectors = Vary { shape: Shape::new(5, 1, 1), size: 1.0, images: false };
+        let vectors = Vary { shape: Shape::new(5, 1, 1), size: 1.0, inputs: Inputs::Vectors };
         vectors.image(&[1.0, 2.0, 3.0, 4.0, 5.0], &mut rng, &mut out);
         assert_eq!(out, [1.0, 2.0, 3.0, 4.0, 5.0]);
         // of a plane that rises to the right by one a pixel, every step is 0 (edges) or the contrast, in one direction
@@ -120,7 +134,7 @@ mod tests {
         let (mut falling, mut contrasts) = (0, vec![]);
         for _ in 0..50 {
             out.clear();
-            Vary { shape, size: 1.0, images: true }.image(&image, &mut rng, &mut out);
+            Vary { shape, size: 1.0, inputs: Inputs::Images }.image(&image, &mut rng, &mut out);
             assert_eq!(out.len(), shape.len());
             let steps: Vec<f32> = out.chunks(16).flat_map(|row| row.windows(2).map(|p| p[1] - p[0])).collect();
             let contrast = steps.iter().fold(0f32, |m, s| m.max(s.abs()));
@@ -138,7 +152,7 @@ mod tests {
     #[test]
     fn half_of_a_batch_of_images_and_all_vectors_are_mixed_with_their_neighbours() {
         let mut rng = fastrand::Rng::with_seed(2);
-        let vary = Vary { shape: Shape::new(3, 1, 1), size: 1.0, images: true };
+        let vary = Vary { shape: Shape::new(3, 1, 1), size: 1.0, inputs: Inputs::Images };
         // image k holds k, 10 + k and 20 + k
         let images = 400;
         let whole: Vec<f32> = (0..images * 3).map(|i| (i / 3 + 10 * (i % 3)) as f32).collect();
@@ -158,9 +172,12 @@ mod tests {
         assert!((150..=250).contains(&mixed), "{mixed}");
         // vectors move both ways, half the distance at most
         let mut batch = whole.clone();
-        Vary { shape: Shape::new(3, 1, 1), size: 1.0, images: false }.mix(&mut batch, &mut rng);
+        Vary { shape: Shape::new(3, 1, 1), size: 1.0, inputs: Inputs::Vectors }.mix(&mut batch, &mut rng);
         let by: Vec<f32> = batch.chunks(3).zip(whole.chunks(3)).take(images - 1).map(|(a, b)| a[0] - b[0]).collect();
         assert!(by.iter().all(|by| by.abs() <= 0.5) && by.iter().any(|by| *by > 0.3) && by.iter().any(|by| *by < -0.3));
+        let mut random = whole.clone();
+        Vary { shape: Shape::new(3, 1, 1), size: 1.0, inputs: Inputs::Random }.mix(&mut random, &mut rng);
+        assert_eq!(random, whole);
         let mut alone = vec![1.0, 2.0, 3.0];
         vary.mix(&mut alone, &mut rng);
         assert!(alone.iter().zip([1.0, 2.0, 3.0]).all(|(a, b)| (a - b).abs() < 1e-6));

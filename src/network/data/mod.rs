@@ -166,6 +166,18 @@ impl Dataset {
         if self.is_empty() { Err(Error::input(&self.name, "no images are selected")) } else { Ok(self) }
     }
 
+    /// Inputs are drawn at random, not stored.
+    pub fn is_random(&self) -> bool {
+        matches!(self.store, Store::Uniform { .. })
+    }
+
+    /// As many random inputs again, other ones for each `time`; `None` where images are stored.
+    pub fn anew(&self, time: usize) -> Option<Dataset> {
+        let past = self.total * (time + 1);
+        let selected = || self.selected.iter().map(|image| image + past).collect();
+        self.is_random().then(|| Dataset { selected: selected(), ..self.clone() })
+    }
+
     /// Raw values of some of the selected images, one image after the other in CHW order; bytes as 0..255.
     pub fn batch(&self, range: Range<usize>) -> Result<Vec<f32>> {
         let rows = self.selected.get(range.clone()).ok_or_else(|| {
