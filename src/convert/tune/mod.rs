@@ -3,32 +3,28 @@
 //! could make up for, or that matter little to them, are only seen end to end.
 //!
 //! The mean over those layers of sum (y - y')^2 / sum (y - mean y)^2, y trained and y' tuned, is made smaller by Adam (Kingma and
-//! Ba, ICLR 2015) in small batches, with steps relative to a layer's weights that fall to zero along a cosine. Images
-//! are shifted, mirrored, brightened and mixed (`vary`), anew in every pass: the trained network says what is wanted of any
-//! input. The walk then converts the tuned network in the trained one's place.
+//! Ba, ICLR 2015) in small batches, along the principal axes of a layer's inputs (`descent`), with steps relative to the layer's
+//! weights that fall to zero along a cosine. Images are shifted, mirrored, brightened and mixed (`vary`), anew in every pass:
+//! the trained network says what is wanted of any input. The walk then converts the tuned network in the trained one's place.
 
 mod adam;
 mod descent;
 mod gradients;
+mod passes;
 mod vary;
 
 use super::backward::{kept_values, patch, value};
 use super::prune::{Plan, staying};
-use super::worker::{images_within, room};
+use super::worker::images_within;
 use super::{Images, Options, Watch, go_on, pieces, remainder};
 use crate::compute::gram::{Moments, PatchSpec};
 use crate::compute::{Buffer, Device};
 use crate::error::Result;
 use crate::forward::{Forward, NodeRunner};
-use crate::network::{Block, Dataset, Network, Op};
-use descent::{Descent, has_axes};
-use gradients::Gradient;
-use vary::Vary;
+use crate::network::{Block, Network, Op};
 
 /// Images of a step: fewer make a pass more steps, and in as many passes get further.
 const BATCH: usize = 16;
-/// Size of the first steps, in units of a layer's typical weight.
-const RATE: f64 = 0.01;
 
 /// What the tuned network may lack, in units of what the pruned one did: refining, whose place tuning takes, brings this.
 const ENOUGH: f64 = 0.85;
@@ -86,6 +82,8 @@ struct Tuner<'a> {
     tuned: Network,
     /// Per node: it lost channels, or sees what did.
     late: Vec<bool>,
+    /// Per node: not late, and read by what is.
+    read: Vec<bool>,
     /// Per node: a remainder, which the trained network has none of.
     silent: Vec<bool>,
     targets: Vec<Target>,
@@ -130,6 +128,9 @@ impl<'a> Tuner<'a> {
             };
             late[i] = !silent[i] && (plan.kept.contains_key(&i) || sources.iter().any(|&s| late[s]));
         }
+        let mut read = vec![false; nodes.len()];
+        let readers = nodes.iter().zip(&late).filter(|(_, late)| **late);
+        readers.for_each(|(node, _)| node.sources().iter().for_each(|&s| read[s] |= !late[s]));
         let mut tuner = Self {
             dev,
             trained: network,
@@ -144,6 +145,7 @@ impl<'a> Tuner<'a> {
             size: vec![0.0; nodes.len()],
             batch: 0,
             late,
+            read,
             silent,
             stays,
         };
@@ -248,11 +250,8 @@ impl<'a> Tuner<'a> {
     /// The images through both networks.
     fn see(&self, images: usize, input: &[f32]) -> Result<Seen> {
         let (dev, nodes) = (self.dev, &self.trained.nodes);
-        let mut read = vec![false; nodes.len()];
-        let late = nodes.iter().enumerate().filter(|(i, _)| self.late[*i]);
-        late.for_each(|(_, node)| node.sources().iter().for_each(|&s| read[s] |= !self.late[s]));
         let mut wanted: Vec<Vec<f32>> = vec![vec![]; self.targets.len()];
-        let mut values = kept_values(dev, &self.forward, images, input, &read, |i, value| {
+        let mut values = kept_values(dev, &self.forward, images, input, &self.read, |i, value| {
             if let Some(t) = self.targets.iter().position(|t| t.node == i) {
                 wanted[t] = dev.view(value)?.into_owned();
             }
@@ -316,133 +315,7 @@ impl<'a> Tuner<'a> {
         }
         Ok(lacking)
     }
-
-    fn run(&mut self) -> Result<()> {
-        let all = self.images.len();
-        let steps = self.options.tune * all.div_ceil(self.batch);
-        let mut rng = fastrand::Rng::with_seed(self.options.seed);
-        let vary = Vary::new(self.trained, self.size[0] as f32, self.images.data.is_random());
-        let layers = self.layers();
-        let mut descents = self.descents(&layers, &vary, &mut rng)?;
-        let mut order: Vec<usize> = (0..all).collect();
-        let mut step = 0;
-        self.watch.stage("tune", steps as u64);
-        for pass in 0..self.options.tune {
-            rng.shuffle(&mut order);
-            let anew = self.images.data.anew(pass);
-            let data = anew.as_ref().unwrap_or(&self.images.data);
-            for picked in order.chunks(self.batch) {
-                go_on(self.watch)?;
-                let seen = self.see(picked.len(), &self.varied(data, picked, &vary, &mut rng)?)?;
-                let gradients = self.gradients(seen)?;
-                let rate = RATE * 0.5 * (1.0 + (std::f64::consts::PI * step as f64 / steps as f64).cos());
-                for ((&i, gradient), descent) in layers.iter().zip(&gradients).zip(&mut descents) {
-                    self.moved(i, &descent.step(rate, gradient));
-                }
-                step += 1;
-                self.watch.tick();
-            }
-        }
-        Ok(())
-    }
-
-    /// Variations of these images of `data`, preprocessed.
-    fn varied(&self, data: &Dataset, picked: &[usize], vary: &Vary, rng: &mut fastrand::Rng) -> Result<Vec<f32>> {
-        let mut input = Vec::new();
-        for &image in picked {
-            let image = self.images.preprocess(&data.batch(image..image + 1)?);
-            vary.image(&image, rng, &mut input);
-        }
-        vary.mix(&mut input, rng);
-        Ok(input)
-    }
-
-    /// What steps each of `layers`, along the axes of its inputs where they can be found.
-    fn descents(&self, layers: &[usize], vary: &Vary, rng: &mut fastrand::Rng) -> Result<Vec<Descent>> {
-        let images: Vec<usize> = (0..self.images.len().min(AXES)).collect();
-        let mut descents: Vec<Descent> = layers.iter().map(|&i| self.descent(i)).collect();
-        let inputs = |i: usize| self.masks[i].len() / self.tuned.nodes[i].shape.c;
-        let samples = |i: usize| images.len() * self.tuned.nodes[i].shape.area();
-        let mut left: Vec<usize> = (0..layers.len()).collect();
-        left.retain(|&k| has_axes(inputs(layers[k]), samples(layers[k])));
-        // sums of as many layers at once as there is room for
-        let bytes = |i: usize| {
-            let groups = self.blocks(i).next().map_or(1, |b| b.groups);
-            (groups * inputs(i) * inputs(i)) as u64 * SUMS
-        };
-        while !left.is_empty() {
-            let mut room = room(self.dev, self.options) / 4;
-            let mut few = 0;
-            while few < left.len() && (few == 0 || bytes(layers[left[few]]) <= room) {
-                room = room.saturating_sub(bytes(layers[left[few]]));
-                few += 1;
-            }
-            let now: Vec<usize> = left.drain(..few).collect();
-            let mut sums = now.iter().map(|&k| self.moments(layers[k])).collect::<Result<Vec<_>>>()?;
-            self.watch.stage("tune: axes", images.len().div_ceil(self.batch) as u64);
-            for picked in images.chunks(self.batch) {
-                go_on(self.watch)?;
-                let seen = self.see(picked.len(), &self.varied(&self.images.data, picked, vary, rng)?)?;
-                for (&k, sums) in now.iter().zip(&mut sums) {
-                    let i = layers[k];
-                    sums.add(picked.len(), &self.inputs(i, &seen.values)?, self.value(&seen.values, i)?)?;
-                }
-                self.watch.tick();
-            }
-            for (k, sums) in now.into_iter().zip(sums) {
-                descents[k].turn(&sums.finish()?);
-            }
-        }
-        Ok(descents)
-    }
-
-    /// Steps in units of a block's typical weight.
-    fn descent(&self, i: usize) -> Descent {
-        let rows = self.tuned.nodes[i].shape.c;
-        let mut first = 0;
-        let mut units = vec![];
-        for block in self.blocks(i) {
-            let width = block.weight.len() / rows;
-            let masks = self.masks[i].chunks_exact(self.masks[i].len() / rows).flat_map(|row| &row[first..][..width]);
-            let (squares, count) = block.weight.iter().zip(masks).fold((0.0, 0usize), |(sum, count), (w, stays)| {
-                (sum + f64::from(*w).powi(2), count + usize::from(*stays))
-            });
-            units.extend(std::iter::repeat_n((squares / count.max(1) as f64).sqrt(), width));
-            first += width;
-        }
-        units.push(self.size[i] * BIAS);
-        Descent::new(rows, units)
-    }
-
-    /// Adds `step` to the parameters of layer `i` that stay.
-    fn moved(&mut self, i: usize, step: &Gradient) {
-        let Op::Neurons { blocks, bias, .. } = &mut self.tuned.nodes[i].op else { return };
-        let n = step.weights.len() / bias.len();
-        let mut first = 0;
-        for block in blocks.iter_mut().filter(|b| !self.silent[b.source]) {
-            let width = block.weight.len() / bias.len();
-            for (row, weights) in block.weight.chunks_exact_mut(width).enumerate() {
-                let at = row * n + first..row * n + first + width;
-                let step = step.weights[at.clone()].iter().zip(&self.masks[i][at]);
-                weights
-                    .iter_mut()
-                    .zip(step)
-                    .filter(|(_, (_, stays))| **stays)
-                    .for_each(|(w, (by, _))| *w += *by as f32);
-            }
-            first += width;
-        }
-        let step = step.bias.iter().zip(&self.stays[i]);
-        bias.iter_mut().zip(step).filter(|(_, (_, stays))| **stays).for_each(|(b, (by, _))| *b += *by as f32);
-    }
 }
-
-/// A bias's unit, in units of its layer's values.
-const BIAS: f64 = 0.2;
-/// Images that the axes of a layer's inputs are found on, at most.
-const AXES: usize = 512;
-/// Bytes of an entry of their sums: f32 and f64, of two threads.
-const SUMS: u64 = 24;
 
 /// Gives remainder layers the weights of those that they follow, and readers of remainders those of what is left over.
 fn follow(network: &mut Network, silent: &[bool]) {
