@@ -189,7 +189,7 @@ pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])], keep: K
         "coarse weights over many steps: every rectified unit has two neurons instead of one and a remainder (--per-unit 1)".into()
     }));
     if tunes && report.layers.iter().all(|l| l.pruned.is_none_or(|p| p.tuned.is_none())) {
-        report.notes.push("tuning gained nothing (--tune): layers are as without it; other passes may".into());
+        report.notes.push("tuning gained too little (--tune): layers are as without it; more passes may gain".into());
     }
     report.notes.extend(report::uneven(&report.devices));
     export::safetensors::write(spiking, &folder.path().join("weights.safetensors"))?;

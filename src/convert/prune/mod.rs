@@ -72,7 +72,7 @@ pub struct Pruned {
     #[serde(default)]
     pub refined: Option<[f64; 2]>,
     /// What the whole network lacks of the trained one's activations where all channels stay, a share of their variance: as
-    /// pruned and as tuned; `None` if it was not, or gained nothing.
+    /// pruned and as tuned; `None` if it was not, or gained too little.
     #[serde(default)]
     pub tuned: Option<[f64; 2]>,
 }

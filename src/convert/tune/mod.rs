@@ -30,7 +30,7 @@ const BATCH: usize = 16;
 const ENOUGH: f64 = 0.85;
 
 /// The network of `plan` tuned as the options ask for, with channels that are gone at zero; `plan` is made one of it. `None` if
-/// nothing is to be tuned or nothing is gained.
+/// nothing is to be tuned or too little is gained.
 ///
 /// # Errors
 /// A broken device, an interrupt.
@@ -48,7 +48,7 @@ pub(super) fn tune(
     tuner.run()?;
     let after = tuner.lacking()?;
     tracing::debug!(before, after, "tuned");
-    if after > ENOUGH * before {
+    if after >= if options.refine { ENOUGH * before } else { before } {
         return Ok(None);
     }
     plan.tuned = Some([before, after]);
