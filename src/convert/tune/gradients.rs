@@ -54,7 +54,7 @@ impl Tuner<'_> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::super::prune::Plan;
     use super::super::super::{Images, Options, Silent};
     use super::*;
@@ -62,7 +62,7 @@ mod tests {
     use crate::network::{Activation, Block, Dataset, Head, Layout, Network, Node, Op, Shape, Window};
 
     /// All kinds of nodes, of which the first layer, and with it the depthwise one, loses a channel.
-    fn network(rng: &mut fastrand::Rng) -> (Network, Plan) {
+    pub fn network(rng: &mut fastrand::Rng) -> (Network, Plan) {
         let k3 = Window { kernel: [3, 3], pad: [1, 1], ..Window::POINT };
         let two = Window { kernel: [2, 2], stride: [2, 2], ..Window::POINT };
         let apart = Window { stride: [2, 2], ..Window::POINT };

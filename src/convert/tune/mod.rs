@@ -45,7 +45,7 @@ pub(super) fn tune(
     let Some(plan) = plan.filter(|_| options.tune > 0) else { return Ok(None) };
     let mut tuner = Tuner::new(dev, network, images, options, plan, watch)?;
     let before = tuner.lacking()?;
-    tuner.run()?;
+    tuner.run(before)?;
     let after = tuner.lacking()?;
     tracing::debug!(before, after, "tuned");
     if after >= if options.refine { ENOUGH * before } else { before } {

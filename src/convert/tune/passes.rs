@@ -11,6 +11,12 @@ use crate::network::{Dataset, Op};
 
 /// Size of the first steps, in units of a layer's typical weight.
 const RATE: f64 = 0.01;
+/// What it is multiplied by to start again, and below what it is not.
+const SMALLER: f64 = 0.25;
+const LEAST: f64 = 1e-3;
+/// The part of the steps after which that is decided, and what is too much, in units of the start.
+const PART: usize = 10;
+const MUCH: f64 = 1.5;
 /// A bias's unit, in units of its layer's values.
 const BIAS: f64 = 0.2;
 /// Images that the axes of a layer's inputs are found on, at most.
@@ -19,8 +25,20 @@ const AXES: usize = 512;
 const SUMS: u64 = 24;
 
 impl Tuner<'_> {
-    /// All passes over the images.
-    pub(super) fn run(&mut self) -> Result<()> {
+    /// All passes over the images. A network that lacks much more than the `before` of its start when a part of them is done
+    /// was moved too far from what was good already: it starts again in smaller steps.
+    pub(super) fn run(&mut self, before: f64) -> Result<()> {
+        let start = self.tuned.clone();
+        let mut rate = RATE;
+        while !self.passes(rate, (rate > LEAST).then_some(MUCH * before))? {
+            self.tuned.clone_from(&start);
+            rate *= SMALLER;
+        }
+        Ok(())
+    }
+
+    /// False: stopped after a part of them, since more than `most` lacks.
+    fn passes(&mut self, rate: f64, most: Option<f64>) -> Result<bool> {
         let all = self.images.len();
         let steps = self.options.tune * all.div_ceil(self.batch);
         let mut rng = fastrand::Rng::with_seed(self.options.seed);
@@ -38,15 +56,23 @@ impl Tuner<'_> {
                 go_on(self.watch)?;
                 let seen = self.see(picked.len(), &self.varied(data, picked, &vary, &mut rng)?)?;
                 let gradients = self.gradients(seen)?;
-                let rate = RATE * 0.5 * (1.0 + (std::f64::consts::PI * step as f64 / steps as f64).cos());
+                let rate = rate * 0.5 * (1.0 + (std::f64::consts::PI * step as f64 / steps as f64).cos());
                 for ((&i, gradient), descent) in layers.iter().zip(&gradients).zip(&mut descents) {
                     self.moved(i, &descent.step(rate, gradient));
                 }
                 step += 1;
                 self.watch.tick();
+                if let Some(most) = most.filter(|_| step == steps.div_ceil(PART)) {
+                    let lacking = self.lacking()?;
+                    tracing::debug!(rate, lacking, most, "tuning");
+                    if lacking > most {
+                        return Ok(false);
+                    }
+                    self.watch.stage("tune", (steps - step) as u64);
+                }
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Variations of these images of `data`, preprocessed.
@@ -137,5 +163,35 @@ impl Tuner<'_> {
         }
         let step = step.bias.iter().zip(&self.stays[i]);
         bias.iter_mut().zip(step).filter(|(_, (_, stays))| **stays).for_each(|(b, (by, _))| *b += *by as f32);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::{Images, Options, Silent};
+    use super::super::gradients::tests::network;
+    use super::*;
+    use crate::compute::Device;
+
+    #[test]
+    fn what_lacks_too_much_starts_again_in_smaller_steps() {
+        let (network, plan) = network(&mut fastrand::Rng::with_seed(6));
+        let data = Dataset::uniform(network.input_shape(), 40, &[-1.0], &[1.0], 3).unwrap();
+        let images = Images { data, scale: vec![1.0], shift: vec![0.0] };
+        let (dev, options) = (Device::cpu(), Options { tune: 20, ..Options::plain("generic8") });
+        let tuner = || Tuner::new(&dev, &network, &images, &options, &plan, &Silent).unwrap();
+        let mut stopped = tuner();
+        assert!(!stopped.passes(RATE, Some(0.0)).unwrap());
+        assert!(stopped.tuned != tuner().tuned);
+        // no start is good enough: what comes of the smallest steps from the first one, and no less
+        let (mut again, mut small) = (tuner(), tuner());
+        again.run(0.0).unwrap();
+        let rates = std::iter::successors(Some(RATE), |rate| Some(rate * SMALLER));
+        assert!(small.passes(rates.take(9).find(|rate| *rate <= LEAST).unwrap(), None).unwrap());
+        assert!(again.tuned == small.tuned && again.lacking().unwrap() < tuner().lacking().unwrap());
+        // one is: the first steps go on
+        let (mut first, mut whole) = (tuner(), tuner());
+        first.run(f64::INFINITY).unwrap();
+        assert!(whole.passes(RATE, None).unwrap() && first.tuned == whole.tuned);
     }
 }
