@@ -1,20 +1,19 @@
-//! Adam with steps in a unit of the parameters'.
+//! Adam, of parameters of one size.
 
 const DECAY: [f64; 2] = [0.9, 0.999];
 
 pub struct Adam {
-    unit: f64,
     steps: i32,
     mean: Vec<f64>,
     square: Vec<f64>,
 }
 
 impl Adam {
-    pub fn new(len: usize, unit: f64) -> Self {
-        Self { unit, steps: 0, mean: vec![0.0; len], square: vec![0.0; len] }
+    pub fn new(len: usize) -> Self {
+        Self { steps: 0, mean: vec![0.0; len], square: vec![0.0; len] }
     }
 
-    /// How each parameter moves: by about `rate` units against its gradient; where that has been zero all along, not at all.
+    /// How each parameter moves: by about `rate` against its gradient; where that has been zero all along, not at all.
     pub fn step(&mut self, rate: f64, gradient: &[f32]) -> Vec<f32> {
         self.steps += 1;
         let [first, second] = DECAY.map(|d| 1.0 - d.powi(self.steps));
@@ -23,7 +22,7 @@ impl Adam {
             let g = f64::from(g);
             *mean = DECAY[0] * *mean + (1.0 - DECAY[0]) * g;
             *square = DECAY[1] * *square + (1.0 - DECAY[1]) * g * g;
-            if *square > 0.0 { (-rate * self.unit * (*mean / first) / (*square / second).sqrt()) as f32 } else { 0.0 }
+            if *square > 0.0 { (-rate * (*mean / first) / (*square / second).sqrt()) as f32 } else { 0.0 }
         });
         moved.collect()
     }
@@ -36,7 +35,7 @@ mod tests {
     #[test]
     fn it_finds_the_least_of_a_bowl_and_leaves_what_has_no_gradient() {
         let mut p = [3.0f32, -2.0, 7.0];
-        let mut adam = Adam::new(3, 1.0);
+        let mut adam = Adam::new(3);
         for k in 0..2000 {
             // one bowl a thousand times as steep as the other
             let gradient = [p[0] - 1.0, 1e3 * (p[1] - 0.5), 0.0];

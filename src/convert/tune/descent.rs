@@ -38,7 +38,7 @@ pub fn has_axes(inputs: usize, samples: usize) -> bool {
 impl Descent {
     /// `units`: of each input's weights, and of the bias.
     pub fn new(rows: usize, units: Vec<f64>) -> Self {
-        let adam = Adam::new(rows * units.len(), 1.0);
+        let adam = Adam::new(rows * units.len());
         Self { units, axes: None, adam }
     }
 
