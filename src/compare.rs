@@ -201,6 +201,47 @@ impl Part<'_> {
     }
 }
 
+/// A network of the trained one's shape on a test set, not spiking.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct TunedRecord {
+    pub accuracy: Option<f64>,
+    /// As `TestRecord::agreement` and `relative_error`.
+    pub agreement: Option<f64>,
+    pub relative_error: f64,
+}
+
+/// `tuned`, which is to become `spiking`, against the trained network of `trial`: what was lost before conversion.
+///
+/// # Errors
+/// As `compare`.
+pub fn compare_tuned(
+    dev: &Device,
+    tuned: &Network,
+    spiking: &SpikingNetwork,
+    trial: &Trial,
+    batch_bytes: u64,
+    watch: &dyn Watch,
+) -> Result<TunedRecord> {
+    let Trial { network, images, labels, decision } = *trial;
+    let runs = [Forward::new(dev, network)?, Forward::new(dev, tuned)?];
+    let batches = batches(dev, spiking, spiking.steps, 0..images.len(), batch_bytes);
+    watch.stage("test: tuned", batches.len() as u64);
+    let mut tally = Tally::default();
+    for range in batches {
+        go_on(watch)?;
+        let input = images.preprocess(&images.data.batch(range.clone())?);
+        let [trained, tuned] = [&runs[0], &runs[1]].map(|run| run.run(dev, range.len(), &input));
+        tally.add(decision, &trained?, &tuned?, network.output_shape().len(), labels.map(|l| &l[range]));
+        watch.tick();
+    }
+    let part = |of: usize, known: bool| (known && decision != Decision::None).then(|| of as f64 / images.len() as f64);
+    Ok(TunedRecord {
+        accuracy: part(tally.snn_right, labels.is_some()),
+        agreement: part(tally.agree, true),
+        relative_error: tally.sums.relative(),
+    })
+}
+
 /// Mean and standard deviation over draws.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Spread {

@@ -58,6 +58,7 @@ fn a_demo_is_made_smaller_and_swept() {
     let (tuned, fresh, sizes) = (path("tuned"), path("fresh"), "conv3=25%,fc1=25%");
     let report = json(&["prune", &whole, "--keep", sizes, "--tune", "12", "--out", &tuned, "--json"]);
     assert!(report["notes"].to_string().contains("tuned end to end"), "{}", report["notes"]);
+    assert!(report["tuned"]["relative_error"].as_f64() < report["test"]["relative_error"].as_f64());
     json(&["convert", &job, "--keep", sizes, "--tune", "12", "--out", &fresh, "--json"]);
     assert!(bytes(tuned.as_ref()) == bytes(fresh.as_ref()));
     refused(&["convert", &job, "--tune", "12", "--out", &fresh], "--keep");

@@ -4,8 +4,10 @@ mod common;
 
 use common::networks::{self, K3, block, layer};
 use synfit::chip::Chip;
+use synfit::compare::{Decision, Trial, compare, compare_tuned};
 use synfit::compute::Device;
 use synfit::convert::{Conversion, Finished, Keep, Options, Settle, Silent, convert, resume, with_remainders};
+use synfit::forward::Forward;
 use synfit::network::{Activation, Network, Node, Op, Shape, Window};
 use synfit::spiking::{Schedule, SpikingOp};
 
@@ -60,6 +62,29 @@ fn a_pruned_network_lacks_less() {
     assert!(on.layers.iter().all(|l| l.pruned.is_none_or(|p| p.refined.is_none())));
     let errors = [error(&network, &off), error(&network, &on)];
     assert!(errors[1] < 0.9 * errors[0], "{errors:?}");
+    assert!(off.tuned.is_none());
+    lacks_before_conversion_what_its_outputs_do(&network, &on);
+}
+
+fn lacks_before_conversion_what_its_outputs_do(network: &Network, on: &Conversion) {
+    let (dev, spiking, tuned) = (Device::cpu(), &on.spiking, on.tuned.as_ref().unwrap());
+    let images = networks::images(network, -1.0, 60, 4);
+    let raw = images.data.batch(0..60).unwrap();
+    let [wanted, given] = [network, tuned].map(|net| Forward::new(&dev, net).unwrap().run(&dev, 60, &raw).unwrap());
+    let labels: Vec<i64> = wanted.chunks(4).map(|a| Decision::Argmax.of(a).unwrap() as i64).collect();
+    let trial = Trial { network, images: &images, labels: Some(&labels), decision: Decision::Argmax };
+    // a budget of several batches
+    let record = compare_tuned(&dev, tuned, spiking, &trial, 1 << 20, &Silent).unwrap();
+    let mean = wanted.iter().map(|v| f64::from(*v)).sum::<f64>() / wanted.len() as f64;
+    let spread: f64 = wanted.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum();
+    let off: f64 = wanted.iter().zip(&given).map(|(a, b)| f64::from(a - b).powi(2)).sum();
+    assert!((record.relative_error - (off / spread).sqrt()).abs() < 1e-4 * record.relative_error, "{record:?}");
+    let alike =
+        given.chunks(4).zip(&labels).filter(|(b, label)| Decision::Argmax.of(b) == Some(**label as usize)).count();
+    assert_eq!(record.agreement, Some(alike as f64 / 60.0));
+    assert_eq!(record.accuracy, record.agreement);
+    let spiking = compare(&dev, spiking, &trial, 1 << 20, &Silent).unwrap();
+    assert!(record.relative_error < spiking.relative_error, "{record:?}, {spiking:?}");
 }
 
 #[test]

@@ -10,7 +10,9 @@ use super::progress::Progress;
 use super::timing::Choice;
 use super::{search, table};
 use crate::chip::PairNoise;
-use crate::compare::{Decision, Point, Spread, Trial, check_labels, compare, compare_at, compare_programmed};
+use crate::compare::{
+    Decision, Point, Spread, Trial, check_labels, compare, compare_at, compare_programmed, compare_tuned,
+};
 use crate::convert::{self, Finished, Former, NoiseUse, Parts, fits};
 use crate::error::{Error, Result};
 use crate::export;
@@ -153,6 +155,9 @@ pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])], keep: K
         compare_programmed(&team, spiking, &trial, drawn, options.batch_bytes, &progress)
     });
     let noise = noise.transpose()?;
+    let tuned = conversion.tuned.as_ref();
+    let tuned = tuned.map(|net| compare_tuned(team.first(), net, spiking, &trial, options.batch_bytes, &progress));
+    let tuned = tuned.transpose()?;
     let tested = began.elapsed().as_secs_f64();
     progress.done();
 
@@ -177,6 +182,7 @@ pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])], keep: K
             options.schedule,
         ),
         layers: conversion.layers,
+        tuned,
         cost: Some(Cost::of(&options.chip, &placement, &record)),
         test: record,
         curve,
@@ -265,6 +271,10 @@ pub fn print(report: &Report, out: &Path, json: bool) -> Result<()> {
     }
     println!("{}\n", table::render(&header, &rows, 2));
     println!("{}", summary(report));
+    if let Some(tuned) = &report.tuned {
+        let agreement = tuned.agreement.map_or_else(String::new, |a| format!("agreement {:.2} %, ", 100.0 * a));
+        println!("tuned, before conversion: {agreement}relative error {:.3}", tuned.relative_error);
+    }
     if let Some(noise) = &report.noise {
         let percent = |what: &str, s: Option<Spread>| {
             s.map(|s| format!("{what} {:.2} % (standard deviation {:.2}), ", 100.0 * s.mean, 100.0 * s.deviation))

@@ -313,6 +313,8 @@ pub struct Errors {
 pub struct Conversion {
     pub spiking: SpikingNetwork,
     pub layers: Vec<LayerRecord>,
+    /// What was converted in the trained network's place, where tuning gained enough.
+    pub tuned: Option<Network>,
 }
 
 /// Converts `network` on a device or a team of them; `scratch` is a folder for intermediate results (activations and spikes
@@ -350,8 +352,9 @@ pub fn resume(
     let team = on.into();
     let mut plan = prune::plan(&team, network, images, options, watch)?;
     let tuned = tune::tune(team.first(), network, images, options, plan.as_mut(), watch)?;
-    let network = tuned.as_ref().unwrap_or(network);
-    walk::Walk::new(team, network, images, options, plan, scratch, watch)?.run(done)
+    let converted = tuned.as_ref().unwrap_or(network);
+    let conversion = walk::Walk::new(team, converted, images, options, plan, scratch, watch)?.run(done)?;
+    Ok(Conversion { tuned, ..conversion })
 }
 
 /// All layers of a finished conversion, in the walk's order, and the options it was made with.
@@ -402,8 +405,9 @@ pub fn smaller(
     let mut plan = prune::plan(&team, network, images, options, watch)?;
     let same = former.same(network, options, plan.as_ref());
     let tuned = tune::tune(team.first(), network, images, options, plan.as_mut(), watch)?;
-    let network = tuned.as_ref().unwrap_or(network);
-    walk::Walk::new(team, network, images, options, plan, scratch, watch)?.run(same)
+    let converted = tuned.as_ref().unwrap_or(network);
+    let conversion = walk::Walk::new(team, converted, images, options, plan, scratch, watch)?.run(same)?;
+    Ok(Conversion { tuned, ..conversion })
 }
 
 fn check(network: &Network, images: &Images, options: &Options) -> Result<()> {

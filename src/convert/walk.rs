@@ -139,7 +139,7 @@ impl<'a> Walk<'a> {
         if done.next().is_some() {
             return Err(Error::input("", "the checkpoint has more layers than the network"));
         }
-        Ok(Conversion { spiking: self.spiking, layers })
+        Ok(Conversion { spiking: self.spiking, layers, tuned: None })
     }
 
     /// For each node, the last layer of neurons that reads it, directly or through nodes that are worked out on the

@@ -75,6 +75,15 @@ fn tiles(out: &mut String, report: &Report) {
         let _ = write!(out, "<div class=tile><b>{value}</b>{name}</div>");
     }
     let _ = write!(out, "</div><p class=note>{} test images.</p>", test.images);
+    if let Some(tuned) = report.tuned {
+        let (agreement, accuracy) = (percent(tuned.agreement), percent(tuned.accuracy));
+        let _ = write!(
+            out,
+            "<p class=note>The tuned network before conversion: agreement {agreement}, accuracy {accuracy}, relative error \
+             {:.3}.</p>",
+            tuned.relative_error
+        );
+    }
 }
 
 /// What the network takes of its chip.

@@ -13,7 +13,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::compare::{NoiseRecord, Point, TestRecord};
+use crate::compare::{NoiseRecord, Point, TestRecord, TunedRecord};
 use crate::compute::{DeviceInfo, Team};
 use crate::convert::{LayerRecord, Thinned};
 use crate::error::{Error, Result};
@@ -61,6 +61,9 @@ pub struct Report {
     /// On the chip; null in reports of earlier versions.
     #[serde(default)]
     pub cost: Option<Cost>,
+    /// What tuning made of the trained network, before conversion.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tuned: Option<TunedRecord>,
     /// What the reader should know of these figures.
     #[serde(default)]
     pub notes: Vec<String>,
