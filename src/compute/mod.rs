@@ -27,6 +27,7 @@ pub mod step;
 mod team;
 mod tiles;
 pub mod time;
+pub mod words;
 
 pub use adapters::{Choice, Choices, DeviceInfo, Limits, devices};
 pub use buffer::{Buffer, Element};
@@ -34,6 +35,5 @@ pub use clock::Elapsed;
 pub use device::Device;
 pub use memory::free_host_bytes;
 pub(crate) use patch::check_window;
-pub(crate) use simd::vectorized;
 pub use team::{Account, Stop, Team};
 pub use tiles::{Tile, Tiles, calibrated};

@@ -5,10 +5,9 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use rayon::prelude::*;
-
 use crate::compute::spikes::Spikes;
-use crate::compute::{Buffer, Device, vectorized};
+use crate::compute::words::Packing;
+use crate::compute::{Buffer, Device};
 use crate::error::{Error, Result};
 use crate::network::Shape;
 use crate::spiking::simulate::Trains;
@@ -72,15 +71,15 @@ impl Tape {
         })
     }
 
-    /// Appends the next batch's trains: bits as they are, counts packed to the bits that the largest of them needs.
-    pub fn push_trains(&mut self, dev: &Device, trains: &Trains) -> Result<()> {
-        match trains.bits() {
-            Some(spikes) => {
-                let header = [trains.steps as u32, 0, SPIKES];
-                self.push(&[bytemuck::cast_slice(&header), spikes.bytes()].concat())
-            }
-            None => self.push(bytemuck::cast_slice(&pack(trains.steps, &dev.view(&*trains.counts(dev)?)?))),
+    /// Appends the next batch's trains, of which no count is above `peak`: packed.
+    pub fn push_trains(&mut self, dev: &Device, trains: &Trains, peak: u64) -> Result<()> {
+        if let Some(spikes) = trains.bits() {
+            let header = [trains.steps as u32, SPIKES];
+            return self.push(&[bytemuck::cast_slice(&header), spikes.bytes()].concat());
         }
+        let (packing, words) = trains.words(dev, peak)?;
+        let header = [packing.steps() as u32, packing.bits()];
+        self.push(&[bytemuck::cast_slice(&header), bytemuck::cast_slice(&dev.view(&words)?)].concat())
     }
 
     /// Trains of a batch: `images` images of a node of `shape`.
@@ -88,88 +87,20 @@ impl Tape {
         let bytes = self.seek(batch)?;
         let mut header = [0u32; HEADER];
         self.file.read_exact(bytemuck::cast_slice_mut(&mut header)).map_err(broken)?;
-        let rest = bytes - size_of_val(&header);
-        if header[2] == SPIKES {
-            let mut bits = vec![0; rest];
+        let [steps, bits] = header;
+        if bits == SPIKES {
+            let mut bits = vec![0; bytes - size_of_val(&header)];
             self.file.read_exact(&mut bits).map_err(broken)?;
-            return Ok(Spikes::from_bytes(images, shape, header[0] as usize, bits)?.into());
+            return Ok(Spikes::from_bytes(images, shape, steps as usize, bits)?.into());
         }
-        let mut words = vec![0u32; rest / size_of::<u32>()];
-        self.file.read_exact(bytemuck::cast_slice_mut(&mut words)).map_err(broken)?;
-        let counts = dev.upload_with(header[1] as usize, |counts| {
-            unpack(header[2], &words, counts);
-            Ok(())
+        let packing = Packing::of_width(steps as usize, images * shape.len(), bits)?;
+        let words = dev.upload_with(packing.words(), |words| {
+            self.file.read_exact(bytemuck::cast_slice_mut(words)).map_err(broken)
         })?;
-        Ok(Trains::new(header[0] as usize, images, counts))
+        Ok(Trains::of_words(packing, images, words))
     }
 }
 
-/// Words before a record of trains: steps, number of counts, bits of a count (1, 8, 32), or `SPIKES` for bits in the
-/// order of `Spikes`.
-const HEADER: usize = 3;
+/// Words before a record of trains: steps, and bits of a count, or `SPIKES` for bits in the order of `Spikes`.
+const HEADER: usize = 2;
 const SPIKES: u32 = 0;
-
-/// Words in one parallel piece of work.
-const PIECE: usize = 1 << 12;
-
-/// Header of steps, length and bits per count (1, 8 or 32), then the counts; bits are packed 32 to a word.
-fn pack(steps: usize, counts: &[i32]) -> Vec<u32> {
-    // A negative count is a large one here: it takes all 32 bits.
-    let used = counts.par_chunks(32 * PIECE).map(|c| vectorized(|| c.iter().fold(0, |all, &c| all | c as u32)));
-    let bits: u32 = match used.reduce(|| 0, |a, b| a | b) {
-        0..=1 => 1,
-        2..=255 => 8,
-        _ => 32,
-    };
-    let per_word = (32 / bits) as usize;
-    let mut words = vec![0; HEADER + counts.len().div_ceil(per_word)];
-    words[..HEADER].copy_from_slice(&[steps as u32, counts.len() as u32, bits]);
-    words[HEADER..].par_chunks_mut(PIECE).zip(counts.par_chunks(PIECE * per_word)).for_each(|(words, counts)| {
-        vectorized(|| {
-            for (word, counts) in words.iter_mut().zip(counts.chunks(per_word)) {
-                for (i, &c) in counts.iter().enumerate() {
-                    *word |= (c as u32) << (i as u32 * bits);
-                }
-            }
-        });
-    });
-    words
-}
-
-/// The counts of `pack`.
-fn unpack(bits: u32, words: &[u32], counts: &mut [i32]) {
-    let per_word = (32 / bits) as usize;
-    let mask = if bits == 32 { u32::MAX } else { (1 << bits) - 1 };
-    counts.par_chunks_mut(PIECE * per_word).zip(words.par_chunks(PIECE)).for_each(|(counts, words)| {
-        vectorized(|| {
-            for (counts, word) in counts.chunks_mut(per_word).zip(words) {
-                for (i, c) in counts.iter_mut().enumerate() {
-                    *c = (word >> (i as u32 * bits) & mask) as i32;
-                }
-            }
-        });
-    });
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{HEADER, pack, unpack};
-
-    fn unpacked(words: &[u32]) -> Vec<i32> {
-        let mut counts = vec![-1; words[1] as usize];
-        unpack(words[2], &words[HEADER..], &mut counts);
-        counts
-    }
-
-    #[test]
-    fn trains_come_back_at_every_width() {
-        for counts in [vec![], vec![1], vec![0, 1, 1, 0, 1], vec![0, 255, 3], vec![-7, 1 << 20, 5]] {
-            let packed = pack(3, &counts);
-            assert_eq!((packed[0], unpacked(&packed)), (3, counts));
-        }
-        let long: Vec<i32> = (0..300_007).map(|i| (i % 3 == 0) as i32).collect();
-        let packed = pack(1, &long);
-        assert!(packed.len() < 300_007 / 32 + 5);
-        assert_eq!(unpacked(&packed), long);
-    }
-}

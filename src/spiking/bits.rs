@@ -65,7 +65,7 @@ impl BitLayer {
 
     /// The layer's trains; none where a source that should spike does so more than once a step.
     pub fn run(&self, dev: &Device, images: usize, inputs: &[&Trains]) -> Result<Option<Trains>> {
-        let Some(spikes) = self.spikes(inputs)? else { return Ok(None) };
+        let Some(spikes) = self.spikes(dev, inputs)? else { return Ok(None) };
         let constant = self.constant(dev, images, inputs)?;
         let constant = constant.as_ref().map(Buffer::host).transpose()?;
         let spikes: Vec<_> = spikes.iter().map(|s| &**s).collect();
@@ -80,7 +80,7 @@ impl BitLayer {
         inputs: &[&Trains],
         initials: &[Vec<i32>],
     ) -> Result<Option<Vec<Buffer<f32>>>> {
-        let Some(spikes) = self.spikes(inputs)? else { return Ok(None) };
+        let Some(spikes) = self.spikes(dev, inputs)? else { return Ok(None) };
         let constant = self.constant(dev, images, inputs)?;
         let constant = constant.as_ref().map(Buffer::host).transpose()?;
         let spikes: Vec<_> = spikes.iter().map(|s| &**s).collect();
@@ -91,11 +91,11 @@ impl BitLayer {
         Ok(Some(counts))
     }
 
-    fn spikes<'a>(&self, inputs: &[&'a Trains]) -> Result<Option<Vec<Packed<'a>>>> {
+    fn spikes<'a>(&self, dev: &Device, inputs: &[&'a Trains]) -> Result<Option<Vec<Packed<'a>>>> {
         if self.spiking.iter().any(|&(block, _)| inputs[block].steps != self.steps) {
             return Ok(None);
         }
-        self.spiking.iter().map(|&(block, shape)| inputs[block].packed(shape)).collect()
+        self.spiking.iter().map(|&(block, shape)| inputs[block].packed(dev, shape)).collect()
     }
 
     /// The current of the constant sources, if there are any.

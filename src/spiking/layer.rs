@@ -223,12 +223,13 @@ impl LayerRunner {
         let (steps_in, Current::Integer(current)) = self.current(dev, images, shape, inputs)? else {
             return Err(mixed());
         };
-        let (spec, len, frames) = (self.spec(steps_in, images, shape), images * shape.len(), self.frames());
+        // only the totals are read
+        let (spec, len) = (StepSpec { counted: true, ..self.spec(steps_in, images, shape) }, images * shape.len());
         let one = |initial: &Vec<i32>| {
             let initial = dev.upload(initial)?;
-            let (mut data, mut end) = (dev.scratch(frames * len)?, dev.scratch(len)?);
+            let (mut data, mut end) = (dev.scratch(len)?, dev.scratch(len)?);
             step::integer(dev, &spec, &current, bias, threshold, &initial, &mut data, &mut end)?;
-            Trains::new(frames, images, data).totals(dev)
+            Trains::new(1, images, data).totals(dev)
         };
         initials.iter().map(one).collect()
     }

@@ -3,6 +3,7 @@
 use std::ops::Deref;
 
 use crate::compute::spikes::Spikes;
+use crate::compute::words::{self, Packing};
 use crate::compute::{Buffer, Device, time};
 use crate::error::Result;
 use crate::network::Shape;
@@ -19,6 +20,8 @@ enum Data {
     Counts(Buffer<i32>),
     /// On the CPU, where no count is above 1.
     Bits(Spikes),
+    /// As a tape keeps them.
+    Words(Packing, Buffer<u32>),
 }
 
 /// Counts, made for the occasion or lent.
@@ -44,6 +47,20 @@ impl Trains {
         Trains { steps, images, data: Data::Counts(counts) }
     }
 
+    /// Of packed counts `[steps][images][shape]`.
+    pub(crate) fn of_words(packing: Packing, images: usize, words: Buffer<u32>) -> Trains {
+        Trains { steps: packing.steps(), images, data: Data::Words(packing, words) }
+    }
+
+    /// The counts `[steps][images][shape]`, none of which is above `peak`, packed.
+    pub(crate) fn words(&self, dev: &Device, peak: u64) -> Result<(Packing, Buffer<u32>)> {
+        let counts = self.counts(dev)?;
+        let packing = Packing::new(self.steps, counts.len() / self.steps.max(1), peak);
+        let mut packed = dev.scratch(packing.words())?;
+        words::pack(dev, &packing, &counts, &mut packed)?;
+        Ok((packing, packed))
+    }
+
     /// The counts `[steps][images][shape]`.
     pub fn counts(&self, dev: &Device) -> Result<Counts<'_>> {
         Ok(match &self.data {
@@ -55,6 +72,11 @@ impl Trains {
                     Ok(())
                 })?)
             }
+            Data::Words(packing, packed) => {
+                let mut counts = dev.scratch(packing.counts())?;
+                words::unpack(dev, packing, packed, &mut counts)?;
+                Counts::Made(counts)
+            }
         })
     }
 
@@ -62,16 +84,17 @@ impl Trains {
     pub(crate) fn bits(&self) -> Option<&Spikes> {
         match &self.data {
             Data::Bits(spikes) => Some(spikes),
-            Data::Counts(_) => None,
+            Data::Counts(_) | Data::Words(..) => None,
         }
     }
 
     /// The bits, made of counts (of a node of `shape`, on the CPU) if need be; none if a count is above 1.
-    pub(super) fn packed(&self, shape: Shape) -> Result<Option<Packed<'_>>> {
-        Ok(match &self.data {
-            Data::Bits(spikes) => Some(Packed::Lent(spikes)),
-            Data::Counts(counts) => Spikes::pack(self.images, shape, self.steps, counts.host()?).map(Packed::Made),
-        })
+    pub(super) fn packed(&self, dev: &Device, shape: Shape) -> Result<Option<Packed<'_>>> {
+        if let Data::Bits(spikes) = &self.data {
+            return Ok(Some(Packed::Lent(spikes)));
+        }
+        let counts = self.counts(dev)?;
+        Ok(Spikes::pack(self.images, shape, self.steps, &dev.view(&*counts)?).map(Packed::Made))
     }
 
     /// Counts summed over the steps, `[images][shape]`; exact, as f32, below 2^24.
@@ -85,6 +108,11 @@ impl Trains {
                 let len = counts.len() / self.steps;
                 let mut y = dev.scratch(len)?;
                 time::total(dev, self.steps, len, counts, &mut y)?;
+                Ok(y)
+            }
+            Data::Words(packing, packed) => {
+                let mut y = dev.scratch(packing.counts() / self.steps)?;
+                words::total(dev, packing, packed, &mut y)?;
                 Ok(y)
             }
         }
