@@ -128,7 +128,7 @@ pub fn units(scale: &[f64], bias: &[f64], bounds: &[u64], added: &Added, fires: 
     let widest_bias = bias.iter().zip(scale).fold(0f64, |m, (b, s)| m.max(b.abs() / s));
     let bias_fits = |f: u32| {
         let wide = widest_bias * f64::from(1u32 << f);
-        wide <= top_bias(limits.state) && wide * added.at_once as f64 <= WIDEST as f64 || f == least
+        wide <= top_bias(limits.state) && wide * (added.at_once * added.steps) as f64 <= WIDEST as f64 || f == least
     };
     if !fires {
         let fits = |f: u32| (largest << f).saturating_mul(added.steps) < WIDEST && largest << f < EXACT && bias_fits(f);

@@ -25,6 +25,8 @@ pub(super) struct LayerRunner {
     unit: Vec<f64>,
     convs: Vec<Conv>,
     parameters: Parameters,
+    /// Per channel: what integer biases add over T.
+    added: Vec<i64>,
     /// The same layer for spike bits, where it fits.
     bits: Option<BitLayer>,
 }
@@ -56,8 +58,11 @@ impl LayerRunner {
             .iter()
             .map(|s| Conv { input: net.nodes[s.source].shape, output: shape, window: s.window, groups: s.groups })
             .collect();
+        let at_once = |b: &i32| if layer.fires { b.saturating_mul(steps) } else { b.wrapping_mul(steps) };
+        let mut added = vec![];
         let parameters = match &layer.state {
             State::Integer { bias, threshold, initial } => {
+                added.extend(bias.iter().map(|b| i64::from(*b) * i64::from(net.steps)));
                 let mut weights = Vec::new();
                 let mut bounds = Vec::new();
                 for synapses in &layer.synapses {
@@ -77,7 +82,7 @@ impl LayerRunner {
                 Parameters::Integer {
                     weights,
                     bounds,
-                    bias: dev.upload(&bias.iter().map(|b| b.saturating_mul(steps)).collect::<Vec<_>>())?,
+                    bias: dev.upload(&bias.iter().map(at_once).collect::<Vec<_>>())?,
                     threshold: dev.upload(threshold)?,
                     initial: dev.upload(initial)?,
                 }
@@ -115,6 +120,7 @@ impl LayerRunner {
             unit: layer.unit.iter().map(|u| u / f64::from(net.steps)).collect(),
             convs,
             parameters,
+            added,
         })
     }
 
@@ -161,7 +167,13 @@ impl LayerRunner {
             (Parameters::Integer { bias, initial, .. }, Current::Integer(current)) => {
                 let mut end = dev.scratch(len)?;
                 step::accumulate(dev, &spec, current, bias, initial, &mut end)?;
-                dev.view(&end)?.iter().map(|&v| f64::from(v)).collect()
+                // the sum wraps at 32 bits; what the biases add may be more than that, what synapses bring is not
+                let area = shape.area();
+                let whole = |(i, &v): (usize, &i32)| {
+                    let added = self.added[i / area % shape.c];
+                    (added + i64::from(v.wrapping_sub(added as i32))) as f64
+                };
+                dev.view(&end)?.iter().enumerate().map(whole).collect()
             }
             (Parameters::Real { bias, initial, .. }, Current::Real(current)) => {
                 let mut end = dev.scratch(len)?;
