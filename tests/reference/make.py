@@ -192,7 +192,7 @@ def operators():
     c.add("mean_branches", [*two, ("Conv", [".", "k"], {}), ("Mean", ["#1", "."], {})], (1, 3, 6, 6), w, 13, 3)
     c.add("add_broadcast", [relu, ("GlobalAveragePool", ["."], {}), ("Add", ["#0", "."], {}), relu], (1, 3, 4, 4))
     c.add("double", [relu, ("Add", ["#0", "#0"], {}), relu], (1, 3, 4, 4))
-    c.add("concat", [*two, ("Conv", ["x", "k"], {}), relu, ("Concat", ["#1", "#3", "x"], {"axis": 1}), ("Conv", [".", "e"], {"pads": [1, 1, 1, 1]})], (1, 3, 6, 6), {**w, "e": (2, 9, 3, 3)}, 13, 5)
+    c.add("concat", [*two, ("Conv", ["x", "k"], {}), relu, ("Concat", ["#1", "#3", "x"], {"axis": 1}), ("Conv", [".", "e"], {"pads": [1, 1, 1, 1]})], (1, 3, 6, 6), {**w, "e": (2, 9, 3, 3)}, 13, 4)
     c.add("concat_linear", [("Conv", ["x", "w", "b"], {"pads": [1, 1, 1, 1]}), ("Conv", ["x", "k"], {}), ("Concat", ["#0", "#1"], {"axis": -3}), ("Conv", [".", "e"], {}), relu], (1, 3, 6, 6), {**w, "e": (2, 6, 1, 1)}, 13, 2)
     c.add("concat_relu", [("Conv", ["x", "w", "b"], {"pads": [1, 1, 1, 1]}), ("Conv", ["x", "k"], {}), ("Concat", ["#0", "#1"], {"axis": 1}), relu, ("Conv", [".", "e"], {})], (1, 3, 6, 6), {**w, "e": (2, 6, 1, 1)}, 13, 5)
     c.add("concat_flat", [relu, ("Flatten", ["."], {}), ("Flatten", ["x"], {}), ("Concat", ["#1", "#2"], {"axis": 1}), ("MatMul", [".", "q"], {})], (1, 2, 3, 3), {"q": (36, 4)}, 13, 3)

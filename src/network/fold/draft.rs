@@ -63,7 +63,7 @@ impl DraftNode {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Draft {
     pub nodes: Vec<DraftNode>,
 }

@@ -57,12 +57,28 @@ fn back(draft: &Draft, node: usize, block: &Block) -> Option<(Vec<Block>, Option
         }
         Work::Concat { sources } => {
             let useful = |&s: &usize| draft.nodes[s].is_linear() || matches!(draft.nodes[s].op, Work::Gather { .. });
-            if block.groups != 1 || !sources.iter().any(useful) {
+            // codes of the input and spikes are of unlike size: read one by one, they need not share a grid
+            let spiking = sources.iter().filter(|&&s| spikes(draft, s)).count();
+            let unlike = spiking > 0 && spiking < sources.len();
+            if block.groups != 1 || !(unlike || sources.iter().any(useful)) {
                 return None;
             }
             Some((split(draft, block, sources, middle), None))
         }
         _ => None,
+    }
+}
+
+/// Whether what `node` gives comes, at least in part, from neurons.
+fn spikes(draft: &Draft, node: usize) -> bool {
+    match &draft.nodes[node].op {
+        Work::Input => false,
+        Work::Map { activation, .. } => *activation != Activation::Linear,
+        Work::Activate { .. } => true,
+        Work::AveragePool { source, .. } | Work::MaxPool { source, .. } | Work::Gather { source, .. } => {
+            spikes(draft, *source)
+        }
+        Work::Concat { sources } => sources.iter().any(|&s| spikes(draft, s)),
     }
 }
 
@@ -106,4 +122,38 @@ pub fn canonical(window: Window, out: Shape) -> Window {
         }
     }
     w
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Draft, Work, diagonal, network};
+    use crate::network::layers::{Activation, Block, Head, Layout, Op, Shape, Window};
+
+    /// input (2) -> neurons (2) -> both joined, or two layers of neurons -> readout (3).
+    #[test]
+    fn the_input_and_neurons_are_read_one_by_one_neurons_together() {
+        let mut draft = Draft::default();
+        let vector = |c: usize| Shape::new(c, 1, 1);
+        let map = |blocks: Vec<Block>, c: usize, activation| Work::Map { blocks, bias: vec![0.0; c], activation };
+        let input = draft.push("input", vector(2), Work::Input);
+        let mut neurons = |name: &str, weights: Vec<f32>| {
+            draft.push(name, vector(2), map(vec![diagonal(input, weights)], 2, Activation::Relu))
+        };
+        let (some, others) = (neurons("some", vec![1.0, 2.0]), neurons("others", vec![3.0, 4.0]));
+        for (sources, blocks) in [(vec![input, some], 2), (vec![some, others], 1)] {
+            let mut draft = draft.clone();
+            let joined = draft.push("joined", vector(4), Work::Concat { sources });
+            let weight = (1..=12).map(|w| w as f32).collect();
+            let block = Block { source: joined, window: Window::POINT, groups: 1, weight };
+            let out = draft.push("out", vector(3), map(vec![block], 3, Activation::Linear));
+            let network = network(draft, out, "both", Head::None, Layout::Nchw).unwrap();
+            let Op::Neurons { blocks: found, .. } = &network.nodes[network.output].op else { panic!("{network:?}") };
+            let join = network.nodes.iter().any(|n| matches!(n.op, Op::Concat { .. }));
+            assert_eq!((found.len(), join), (blocks, blocks == 1), "{found:?}");
+            if blocks == 2 {
+                assert_eq!(found[0].weight, [1.0, 2.0, 5.0, 6.0, 9.0, 10.0]);
+                assert_eq!(found[1].weight, [3.0, 4.0, 7.0, 8.0, 11.0, 12.0]);
+            }
+        }
+    }
 }
