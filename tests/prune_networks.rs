@@ -6,10 +6,12 @@ mod common;
 use common::networks::{self, K3, block, layer};
 use synfit::chip::Chip;
 use synfit::compute::Device;
-use synfit::convert::{Choose, Conversion, Former, Images, Keep, Options, Silent, convert, smaller, sweep};
+use synfit::convert::{
+    Choose, Conversion, Former, Images, Keep, Options, Settle, Silent, convert, smaller, sweep, with_remainders,
+};
 use synfit::error::Result;
 use synfit::network::{Activation, Block, Network, Node, Op, Shape, Window};
-use synfit::spiking::{SpikingOp, simulate};
+use synfit::spiking::{Schedule, SpikingOp, simulate};
 
 /// input 3x8x8 -> a (8) -> skip: b (12, reads a and the input) -> depthwise d (12) -> concat (a, d) -> permuted -> pool ->
 /// dense e (10) -> readout (4).
@@ -252,4 +254,25 @@ fn a_sweep_gives_every_size() {
     let cost = c.layers[3].pruned.unwrap().cost.unwrap();
     assert!(cost <= curves[2].removals[5].cost * (1.0 + 1e-9) && cost > 0.5 * curves[2].removals[5].cost);
     assert_eq!(sweep(&Device::cpu(), &network, &images, &options, &["fc1"], &Silent).unwrap()[0].layer, "e");
+}
+
+/// A remainder layer loses its channels with the layer that it follows, before those that it reads are chosen.
+#[test]
+fn layers_in_a_row_that_send_remainders_are_pruned_together() {
+    let vector = |c: usize| Shape::new(c, 1, 1);
+    let relu = Activation::Relu;
+    let nodes = vec![
+        Node { name: "input".into(), shape: vector(6), op: Op::Input },
+        layer("first", vector(10), vec![block(1, 0, Window::POINT, 6, 10, 1)], relu),
+        layer("second", vector(8), vec![block(2, 1, Window::POINT, 10, 8, 1)], relu),
+        layer("out", vector(3), vec![block(3, 2, Window::POINT, 8, 3, 1)], Activation::Linear),
+    ];
+    let network = with_remainders(&networks::network("row", nodes), true);
+    assert_eq!(network.nodes.iter().filter(|n| n.name.ends_with(".remainder")).count(), 2);
+    let settle = Settle::Repeated(vec![0]);
+    let options = Options { schedule: Schedule::Layered, settle, ..options("first=5,second=6") };
+    let folder = tempfile::tempdir().unwrap();
+    let converted = convert(&Device::cpu(), &network, &images(&network), &options, folder.path(), &Silent).unwrap();
+    let left = |name: &str| converted.spiking.nodes.iter().find(|n| n.name == name).unwrap().shape.c;
+    assert_eq!(["first", "first.remainder", "second", "second.remainder"].map(left), [5, 5, 6, 6]);
 }

@@ -193,8 +193,13 @@ impl Work<'_> {
 
     /// Channel numbers that stay of a node.
     fn stays(&self, node: usize) -> Vec<usize> {
-        let all = || (0..self.network.nodes[node].shape.c).collect();
-        self.plan.kept.get(&node).cloned().unwrap_or_else(all)
+        // those that follow a leader, a remainder's among them, go as soon as its do
+        let gone = |origin: &Origin| match origin {
+            Some((l, c)) => self.plan.kept.get(l).is_some_and(|kept| !kept.contains(c)),
+            None => false,
+        };
+        let origins = self.structure.origin[node].iter().enumerate();
+        origins.filter(|(_, origin)| !gone(origin)).map(|(c, _)| c).collect()
     }
 
     /// From the last layer to the first; `sizes` per node that is pruned.
@@ -215,12 +220,7 @@ impl Work<'_> {
             self.forget(leader, &leaders);
         }
         for &i in &touched {
-            let gone = |origin: &Origin| match origin {
-                Some((l, c)) => self.plan.kept.get(l).is_some_and(|kept| !kept.contains(c)),
-                None => false,
-            };
-            let kept: Vec<usize> =
-                (0..self.network.nodes[i].shape.c).filter(|&c| !gone(&self.structure.origin[i][c])).collect();
+            let kept = self.stays(i);
             let told = Pruned {
                 kept: kept.len(),
                 of: self.network.nodes[i].shape.c,
