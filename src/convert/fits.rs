@@ -8,7 +8,7 @@ use crate::chip::place::{Placement, place};
 use crate::chip::rules::verdict;
 use crate::chip::{Demand, Most, fit_rules};
 use crate::error::{Error, Result};
-use crate::network::Network;
+use crate::network::{Network, Op};
 
 /// What a network asks of the chip, with the inputs of neurons that are certain to go taken off.
 pub(super) fn demand<'a>(network: &'a Network, options: &Options) -> Demand<'a> {
@@ -28,6 +28,10 @@ pub(super) fn demand<'a>(network: &'a Network, options: &Options) -> Demand<'a> 
 /// Input: says what does not fit, or which size makes no sense.
 pub fn check(network: &Network, options: &Options) -> Result<()> {
     fit_rules(&options.chip)?;
+    if !network.nodes.iter().any(|node| matches!(node.op, Op::Neurons { .. })) {
+        let why = "has no layer of neurons: its output is its input, at most rearranged or pooled";
+        return Err(Error::input(&network.name, why));
+    }
     let smallest = smallest(network, &options.keep)?;
     fitting(&smallest, options)
 }

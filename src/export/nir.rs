@@ -56,9 +56,10 @@ pub fn unsaid(net: &SpikingNetwork) -> Option<String> {
             })?
         }
     };
+    let layered = if net.schedule == Schedule::Layered { "--schedule streaming " } else { "" };
     Some(format!(
         "network.nir: {waits}; NIR has no field for it, and a simulator that does not read the metadata lets them fire at \
-         once: `synfit simulate` reads it, --settle 0 converts for those that do not"
+         once: `synfit simulate` reads it, {layered}--settle 0 converts for those that do not"
     ))
 }
 
