@@ -19,6 +19,7 @@ const MOST_QUEUED: usize = 16;
 
 /// Files that shaders import by name.
 const SHARED: &[(&str, &str)] = &[
+    ("shared/keep", include_str!("../../shaders/shared/keep.wgsl")),
     ("shared/exponential", include_str!("../../shaders/shared/exponential.wgsl")),
     ("shared/scalar", include_str!("../../shaders/shared/scalar.wgsl")),
     ("shared/index", include_str!("../../shaders/shared/index.wgsl")),
