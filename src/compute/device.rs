@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::adapters::{self, Choice, DeviceInfo, Limits};
+use super::adapters::{self, Checks, Choice, DeviceInfo, Limits};
 use super::buffer::{Buffer, Element, Store};
 use super::clock::Clock;
 use super::gpu::{Bind, Dispatch, Gpu, Shader};
@@ -43,11 +43,16 @@ impl Device {
 
     /// As `open`, with other limits than the adapter's own (the CPU has none).
     pub fn open_with(choice: Choice, limits: Limits) -> Result<Device> {
-        Self::of_adapter(adapters::choose(choice)?, limits)
+        Self::open_checked(choice, limits, Checks::Auto)
+    }
+
+    /// As `open_with`, and `checks` says how shaders are compiled.
+    pub fn open_checked(choice: Choice, limits: Limits, checks: Checks) -> Result<Device> {
+        Self::of_adapter(adapters::choose(choice)?, limits, checks)
     }
 
     /// `None` is the CPU. Error: the adapter refuses (work).
-    pub(super) fn of_adapter(adapter: Option<wgpu::Adapter>, limits: Limits) -> Result<Device> {
+    pub(super) fn of_adapter(adapter: Option<wgpu::Adapter>, limits: Limits, checks: Checks) -> Result<Device> {
         let Some(adapter) = adapter else { return Ok(Self::cpu()) };
         let wanted = adapters::limits(&adapter, limits);
         let info = adapters::describe(&adapter, wanted.max_storage_buffer_binding_size);
@@ -55,7 +60,9 @@ impl Device {
             Limits::Default => wgpu::Features::empty(),
             _ => Clock::features(&adapter),
         };
-        let dev = Self::of(info, Some(Arc::new(Gpu::open(&adapter, wanted, features)?)), Tiles::default());
+        let trusted = !checks.wanted(info.software());
+        let gpu = Gpu::open(&adapter, wanted, features, trusted)?;
+        let dev = Self::of(info, Some(Arc::new(gpu)), Tiles::default());
         let tiles = tiles::of_adapter(&dev);
         Ok(if tiles == dev.tiles() { dev } else { dev.with_tiles(tiles) })
     }

@@ -80,6 +80,8 @@ pub(crate) struct Gpu {
     pub limits: wgpu::Limits,
     /// None where the adapter has no timestamps.
     pub clock: Option<Clock>,
+    /// Shaders are compiled without naga's runtime checks.
+    trusted: bool,
     pipelines: Mutex<HashMap<Key, Pipeline>>,
     queued: Mutex<Vec<wgpu::SubmissionIndex>>,
     fault: Arc<Mutex<Option<String>>>,
@@ -90,7 +92,12 @@ fn locked<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Gpu {
-    pub(crate) fn open(adapter: &wgpu::Adapter, limits: wgpu::Limits, features: wgpu::Features) -> Result<Self> {
+    pub(crate) fn open(
+        adapter: &wgpu::Adapter,
+        limits: wgpu::Limits,
+        features: wgpu::Features,
+        trusted: bool,
+    ) -> Result<Self> {
         let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
             label: Some("synfit"),
             required_limits: limits.clone(),
@@ -109,7 +116,8 @@ impl Gpu {
             locked(&slot).get_or_insert(format!("device lost ({reason:?}): {message}"));
         });
         let clock = Clock::new(&device, &queue);
-        Ok(Self { device, queue, limits, clock, pipelines: Mutex::default(), queued: Mutex::default(), fault })
+        let (pipelines, queued) = (Mutex::default(), Mutex::default());
+        Ok(Self { device, queue, limits, clock, trusted, pipelines, queued, fault })
     }
 
     /// The first error that the driver reported since the last check.
@@ -258,10 +266,18 @@ impl Gpu {
     }
 
     fn build<P>(&self, d: &Dispatch<'_, P>, buffers: &[Bind<'_>]) -> Result<Pipeline> {
-        let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
+        let text = wgpu::ShaderModuleDescriptor {
             label: Some(d.shader.name),
             source: wgpu::ShaderSource::Wgsl(resolve(d.shader.source, d.scalar).into()),
-        });
+        };
+        let module = match self.trusted {
+            false => self.device.create_shader_module(text),
+            // SAFETY: the shaders are this crate's own, and their hosts check lengths at the door. None of them indexes
+            // beyond an array, divides by zero or loops without end: every index is below its array's length or guarded,
+            // divisors are sizes of what was dispatched for, and loops run over ranges. The kernels' tests run this way
+            // too.
+            true => unsafe { self.device.create_shader_module_trusted(text, wgpu::ShaderRuntimeChecks::unchecked()) },
+        };
         let entry = |binding, ty| wgpu::BindGroupLayoutEntry {
             binding,
             visibility: wgpu::ShaderStages::COMPUTE,

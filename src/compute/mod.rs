@@ -28,7 +28,7 @@ mod team;
 mod tiles;
 pub mod time;
 
-pub use adapters::{Choice, Choices, DeviceInfo, Limits, devices};
+pub use adapters::{Checks, Choice, Choices, DeviceInfo, Limits, devices};
 pub use buffer::{Buffer, Element};
 pub use clock::Elapsed;
 pub use device::Device;
