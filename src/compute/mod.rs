@@ -36,4 +36,4 @@ pub use memory::free_host_bytes;
 pub(crate) use patch::check_window;
 pub(crate) use simd::vectorized;
 pub use team::{Account, Stop, Team};
-pub use tiles::{Tile, Tiles, calibrated};
+pub use tiles::{Tiles, Wide, calibrated};

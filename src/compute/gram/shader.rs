@@ -6,7 +6,7 @@ use crate::compute::buffer::Buffer;
 use crate::compute::device::Device;
 use crate::compute::gpu::{Bind, Dispatch, Shader};
 use crate::compute::patch::WindowParams;
-use crate::compute::tiles::Tile;
+use crate::compute::tiles::WIDE;
 use crate::error::{Error, Result};
 use crate::network::{Shape, Window};
 
@@ -21,12 +21,14 @@ pub(super) const BLOCK: usize = 16 * CHUNK;
 const LONGEST: usize = 1 << 15;
 /// Splits begin at multiples of so many samples.
 const STRIDE: usize = 64;
-/// Workgroups that keep any GPU busy; small layers get there by splitting the samples.
-const BUSY: usize = 512;
+/// Workgroups that keep a software rasterizer busy, or any GPU; small layers get there by splitting the samples. Twelve
+/// waves of a large GPU's workgroups: the last one hardly counts.
+const BUSY: [usize; 2] = [512, 2048];
 /// Bytes of one part's partial sums when split for the sake of parallelism, and the share of a device's room that they may
 /// take.
-const MOST_SPLIT_BYTES: usize = 32 << 20;
+const MOST_SPLIT_BYTES: [u64; 2] = [32 << 20, 256 << 20];
 const SPLIT_SHARE: u64 = 16;
+const MOST_SPLITS: usize = 64;
 
 const SMALL: usize = 16;
 
@@ -100,6 +102,14 @@ struct Params {
     wide: [u32; 3],
 }
 
+/// Tiles of a side that cover a band of rows; of a symmetric product its lower half, about.
+pub(in crate::compute) fn tiles(side: usize, first_row: usize, rows: usize, columns: usize, symmetric: bool) -> usize {
+    match symmetric {
+        true => rows.div_ceil(side) * (first_row + rows).div_ceil(side).div_ceil(2),
+        false => rows.div_ceil(side) * columns.div_ceil(side),
+    }
+}
+
 impl Accumulator {
     pub(super) fn new(dev: &Device, layer: &Layer) -> Self {
         let mut views = Vec::new();
@@ -132,13 +142,14 @@ impl Accumulator {
         self.total.h = vec![];
     }
 
-    fn plan(&mut self) -> Result<()> {
+    /// `samples`: of the first call, others will be like it.
+    fn plan(&mut self, samples: usize) -> Result<()> {
         let z = self.views.len() - 1;
         for a in 0..=z {
-            self.part(a, None)?;
+            self.part(a, None, samples)?;
             if self.symmetric || a == z {
                 for b in 0..=a.min(z - 1) {
-                    self.part(a, Some(b))?;
+                    self.part(a, Some(b), samples)?;
                 }
             }
         }
@@ -149,13 +160,14 @@ impl Accumulator {
     fn kernel(&self, a: usize, b: Option<usize>, rows: usize, columns: usize) -> (usize, bool) {
         let inputs = a + 1 < self.views.len();
         let counts = inputs && matches!(self.values, Values::Count(_));
-        let tiles = self.dev.tiles();
-        let side = |tile| if tile == Tile::Wide && rows.min(columns) > 64 { 128 } else { 64 };
-        match b {
-            None => (1, counts),
-            Some(_) if rows.min(columns) <= SMALL => (SMALL, false),
-            Some(_) if counts => (side(tiles.counts), true),
-            Some(_) => (side(tiles.gram), false),
+        let choice = self.dev.tiles();
+        let Some(b) = b else { return (1, counts) };
+        // counts by the kernel of reals where its partial sums need not be fetched more often for them
+        let counts = counts && (choice.dots || self.block(true, true, false) < BLOCK);
+        let wide = if counts { choice.counts } else { choice.gram };
+        match rows.min(columns) {
+            ..=SMALL => (SMALL, false),
+            narrow => (wide.side(narrow, |side| tiles(side, 0, rows, columns, a == b)), counts),
         }
     }
 
@@ -178,7 +190,7 @@ impl Accumulator {
     }
 
     /// Cuts one product into bands of rows whose sums fit a buffer, and its samples into enough splits.
-    fn part(&mut self, a: usize, b: Option<usize>) -> Result<()> {
+    fn part(&mut self, a: usize, b: Option<usize>, samples: usize) -> Result<()> {
         let (rows, groups) = (self.views[a].rows, self.total.groups);
         let inputs = a + 1 < self.views.len();
         let (side, counts) = self.kernel(a, b, rows, b.map_or(1, |b| self.views[b].rows));
@@ -188,16 +200,16 @@ impl Accumulator {
         if fit < rows && (groups > 1 || fit < 128) {
             return Err(Error::work("moments", format!("{groups} groups of {rows} x {columns} sums exceed a buffer")));
         }
-        let most_split = (self.dev.room() / SPLIT_SHARE).min(MOST_SPLIT_BYTES as u64) as usize;
+        let real = usize::from(!self.dev.info().software());
+        let most_bytes = MOST_SPLIT_BYTES[real].min(self.dev.room() / SPLIT_SHARE).min(self.dev.max_buffer_bytes());
+        // A split is fetched and added up by the host: on a real GPU that takes longer than to do few samples in turn.
+        let most_splits = if real == 1 { samples.div_ceil(CHUNK).min(MOST_SPLITS) } else { MOST_SPLITS };
         let band = if fit < rows { fit / 128 * 128 } else { rows };
         for first_row in (0..rows).step_by(band) {
             let here = band.min(rows - first_row);
-            let tiles = match b {
-                Some(b) if a == b => here.div_ceil(side) * (first_row + here).div_ceil(side).div_ceil(2),
-                Some(_) => here.div_ceil(side) * columns.div_ceil(side),
-                None => here.div_ceil(8),
-            };
-            let splits = BUSY.div_ceil(groups * tiles).min(64).min(most_split / (here * row_bytes)).max(1);
+            let tiles = b.map_or(here.div_ceil(8), |b| tiles(side, first_row, here, columns, a == b));
+            let fit = most_bytes as usize / (here * row_bytes);
+            let splits = BUSY[real].div_ceil(groups * tiles).min(most_splits).min(fit).max(1);
             let sums = self.dev.zeros(splits * here * groups * columns)?;
             let block = self.block(inputs, b.is_some(), counts);
             let part = Part { a, b, first_row, rows: here, columns, side, counts, splits, block, held: 0, sums };
@@ -209,7 +221,7 @@ impl Accumulator {
     pub(super) fn add(&mut self, layer: &Layer, images: usize, xs: &[&Buffer<f32>], z: &Buffer<f32>) -> Result<()> {
         let samples = images * layer.output.area();
         if self.parts.is_empty() {
-            self.plan()?;
+            self.plan(samples)?;
         }
         for n in 0..self.parts.len() {
             let mut first = 0;
@@ -270,8 +282,8 @@ impl Accumulator {
         let entry = match (part.b, part.side) {
             (None, _) => "sums",
             (_, SMALL) => "pair_small",
-            (_, 64) => "pair",
-            _ => "pair_wide",
+            (_, WIDE) => "pair_wide",
+            _ => "pair",
         };
         let tiles = match part.b {
             Some(_) => part.rows.div_ceil(part.side) * part.columns.div_ceil(part.side),
