@@ -2,7 +2,7 @@
 //! to their callers on both.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use super::adapters::{self, Checks, Choice, DeviceInfo, Limits};
 use super::buffer::{Buffer, Element, Store};
@@ -24,7 +24,7 @@ struct Inner {
     info: DeviceInfo,
     gpu: Option<Arc<Gpu>>,
     memory: Arc<Memory>,
-    tiles: Tiles,
+    tiles: RwLock<Tiles>,
     /// Bytes that its buffers may hold together.
     budget: Option<u64>,
 }
@@ -73,17 +73,16 @@ impl Device {
     }
 
     fn of(info: DeviceInfo, gpu: Option<Arc<Gpu>>, tiles: Tiles) -> Device {
-        Device { inner: Arc::new(Inner { info, gpu, memory: Arc::default(), tiles, budget: None }) }
+        Device { inner: Arc::new(Inner { info, gpu, memory: Arc::default(), tiles: tiles.into(), budget: None }) }
     }
 
     /// The same device held to a budget: `room` tells what is left of it. The CPU has none of its own: its buffers are the
     /// host's memory. Its buffers are counted apart.
     #[must_use]
     pub fn with_budget(&self, bytes: Option<u64>) -> Device {
-        let Inner { info, gpu, tiles, .. } = &*self.inner;
         let budget = bytes.filter(|_| self.is_gpu());
-        let (info, gpu) = (info.clone(), gpu.clone());
-        Device { inner: Arc::new(Inner { info, gpu, memory: Arc::default(), tiles: *tiles, budget }) }
+        let (info, gpu, tiles) = (self.info().clone(), self.inner.gpu.clone(), self.tiles().into());
+        Device { inner: Arc::new(Inner { info, gpu, memory: Arc::default(), tiles, budget }) }
     }
 
     pub fn is_gpu(&self) -> bool {
@@ -94,14 +93,19 @@ impl Device {
         &self.inner.info
     }
 
-    /// The same adapter with these tile shapes; its buffers are counted apart.
+    /// The same adapter with these choices of its kernels; its buffers are counted apart.
     pub fn with_tiles(&self, tiles: Tiles) -> Device {
         Self::of(self.info().clone(), self.inner.gpu.clone(), tiles)
     }
 
-    /// The tile shapes of its matrix kernels.
+    /// The choices of its matrix kernels.
     pub fn tiles(&self) -> Tiles {
-        self.inner.tiles
+        *self.inner.tiles.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Replaces the choices of this device and all its clones: work that was begun with others goes on the same.
+    pub fn set_tiles(&self, tiles: Tiles) {
+        *self.inner.tiles.write().unwrap_or_else(PoisonError::into_inner) = tiles;
     }
 
     /// The GPU, for the kernels; `None` sends them to their twin.
