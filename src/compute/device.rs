@@ -14,6 +14,10 @@ use crate::error::{Error, Result};
 
 const FILL: Shader = Shader { name: "fill.wgsl", source: include_str!("../../shaders/fill.wgsl") };
 
+/// Bytes of dropped buffers that a device may still hold, beside a quarter of its room: less is not worth a wait.
+const MOST_DROPPED: u64 = 1 << 30;
+const LEAST_DROPPED: u64 = 1 << 20;
+
 /// Cheap to clone; all clones are the same device.
 #[derive(Clone)]
 pub struct Device {
@@ -146,6 +150,7 @@ impl Device {
                 Ok(())
             }),
             Some(gpu) => {
+                self.settle(gpu)?;
                 let buffer = gpu.storage(size_of_val(data) as u64)?;
                 gpu.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(data));
                 gpu.check("upload")?;
@@ -180,6 +185,16 @@ impl Device {
         if cfg!(debug_assertions) { self.poisoned(len) } else { Ok(self.any(len)?.0) }
     }
 
+    /// Before a new buffer: waits until the memory of dropped ones is free where commands under way may hold much of it.
+    fn settle(&self, gpu: &Gpu) -> Result<()> {
+        let most = (self.room() / 4).clamp(LEAST_DROPPED, MOST_DROPPED);
+        if self.inner.memory.dropped() > most {
+            gpu.wait()?;
+            self.inner.memory.freed();
+        }
+        Ok(())
+    }
+
     /// A buffer of any contents, and whether they are known to be zeros.
     fn any<T: Element>(&self, len: usize) -> Result<(Buffer<T>, bool)> {
         let (store, zero) = match self.gpu() {
@@ -187,7 +202,10 @@ impl Device {
                 let (data, fresh) = self.inner.memory.vector(len);
                 (Store::Host(data), fresh)
             }
-            Some(gpu) => (Store::Gpu(gpu.storage((len * size_of::<T>()) as u64)?), true),
+            Some(gpu) => {
+                self.settle(gpu)?;
+                (Store::Gpu(gpu.storage((len * size_of::<T>()) as u64)?), true)
+            }
         };
         Ok((Buffer::new(store, len, self.share::<T>(len)), zero))
     }
@@ -236,6 +254,7 @@ impl Device {
             None => Ok(b.host()?[offset..offset + len].to_vec()),
             Some(gpu) => {
                 let bytes = gpu.read(b.gpu()?, (offset * size_of::<T>()) as u64, (len * size_of::<T>()) as u64)?;
+                self.inner.memory.freed();
                 Ok(bytemuck::pod_collect_to_vec(&bytes))
             }
         }
@@ -247,6 +266,7 @@ impl Device {
         match self.gpu() {
             None => b.host_mut()?[offset..offset + data.len()].copy_from_slice(data),
             Some(gpu) if !data.is_empty() => {
+                gpu.flush()?;
                 gpu.queue.write_buffer(b.gpu()?, (offset * size_of::<T>()) as u64, bytemuck::cast_slice(data));
                 gpu.check("write")?;
             }
@@ -271,10 +291,11 @@ impl Device {
                 to.host_mut()?[to_offset..to_offset + len].copy_from_slice(&from.host()?[from_offset..][..len]);
             }
             Some(gpu) if len > 0 => {
-                let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+                let (from, to) = (from.gpu()?, to.gpu()?);
                 let at = |n: usize| (n * size_of::<T>()) as u64;
-                encoder.copy_buffer_to_buffer(from.gpu()?, at(from_offset), to.gpu()?, at(to_offset), at(len));
-                gpu.submit(encoder)?;
+                gpu.record(|encoder| {
+                    encoder.copy_buffer_to_buffer(from, at(from_offset), to, at(to_offset), at(len));
+                })?;
                 gpu.check("copy")?;
             }
             Some(_) => {}

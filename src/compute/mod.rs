@@ -5,6 +5,7 @@
 
 pub mod activate;
 mod adapters;
+mod batch;
 mod buffer;
 mod clock;
 pub mod conv;
