@@ -194,7 +194,7 @@ fn timed(dev: &Device, (images, channels): (usize, usize)) -> Result<Tiles> {
     let (gram, counts, conv) =
         (timed(&|dev| moments(dev, false))?, timed(&|dev| moments(dev, true))?, timed(&convolution)?);
     let compared = |[plain, wide]: [f64; 2], tiles: &dyn Fn(usize) -> usize| Wide::measured(plain, wide, tiles);
-    let square = |side| gram::tiles(side, 0, spec.entries(), spec.entries(), true);
+    let square = |side| gram::tiles(side, spec.entries(), spec.entries(), true);
     let best = |[plain, wide]: [f64; 2]| plain.min(wide);
     Ok(Tiles {
         gram: compared(gram, &square),
@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn wide_tiles_are_taken_where_their_speed_pays_for_what_they_make_beyond_the_edge() {
-        let square = |n: usize| move |side: usize| gram::tiles(side, 0, n, n, true);
+        let square = |n: usize| move |side: usize| gram::tiles(side, n, n, true);
         let side = |percent: u32, n: usize| Wide(percent).side(n, square(n));
         // 576 rows are 9 plain tiles, and 640 in 5 wide ones: a third more elements.
         assert_eq!([side(70, 576), side(75, 576), side(70, 1152), side(90, 1152)], [WIDE, PLAIN, WIDE, WIDE]);

@@ -1,6 +1,8 @@
 //! The GPU side of the moments: which pairs of views are multiplied when and by which kernel, and how their partial sums
 //! reach f64.
 
+use rayon::prelude::*;
+
 use super::{EXACT, Layer, PatchSpec, Sums};
 use crate::compute::buffer::Buffer;
 use crate::compute::device::Device;
@@ -64,8 +66,9 @@ struct Part {
     splits: usize,
     /// Most samples that a partial sum may take.
     block: usize,
-    /// Samples that the partial sums have taken since the last transfer, at most.
+    /// Samples that the partial sums have taken since the last transfer, at most, and the splits that have taken any.
     held: usize,
+    used: usize,
     /// splits x groups x rows x columns of f32 or u32.
     sums: Buffer<u32>,
 }
@@ -102,12 +105,17 @@ struct Params {
     wide: [u32; 3],
 }
 
-/// Tiles of a side that cover a band of rows; of a symmetric product its lower half, about.
-pub(in crate::compute) fn tiles(side: usize, first_row: usize, rows: usize, columns: usize, symmetric: bool) -> usize {
-    match symmetric {
-        true => rows.div_ceil(side) * (first_row + rows).div_ceil(side).div_ceil(2),
-        false => rows.div_ceil(side) * columns.div_ceil(side),
+impl Part {
+    /// Splits that have any of `samples` when each takes so many.
+    fn splits_of(&self, samples: usize, each: usize) -> usize {
+        self.splits.min(samples.div_ceil(each))
     }
+}
+
+/// Tiles of a side that cover a product, a symmetric one's lower half.
+pub(in crate::compute) fn tiles(side: usize, rows: usize, columns: usize, symmetric: bool) -> usize {
+    let [high, wide] = [rows, columns].map(|len| len.div_ceil(side));
+    if symmetric { high * (high + 1) / 2 } else { high * wide }
 }
 
 impl Accumulator {
@@ -167,7 +175,7 @@ impl Accumulator {
         let wide = if counts { choice.counts } else { choice.gram };
         match rows.min(columns) {
             ..=SMALL => (SMALL, false),
-            narrow => (wide.side(narrow, |side| tiles(side, 0, rows, columns, a == b)), counts),
+            narrow => (wide.side(narrow, |side| tiles(side, rows, columns, a == b)), counts),
         }
     }
 
@@ -207,12 +215,17 @@ impl Accumulator {
         let band = if fit < rows { fit / 128 * 128 } else { rows };
         for first_row in (0..rows).step_by(band) {
             let here = band.min(rows - first_row);
-            let tiles = b.map_or(here.div_ceil(8), |b| tiles(side, first_row, here, columns, a == b));
+            let tiles = match b {
+                Some(b) if a == b => here.div_ceil(side) * (first_row + here).div_ceil(side).div_ceil(2),
+                Some(_) => here.div_ceil(side) * columns.div_ceil(side),
+                None => here.div_ceil(8),
+            };
             let fit = most_bytes as usize / (here * row_bytes);
             let splits = BUSY[real].div_ceil(groups * tiles).min(most_splits).min(fit).max(1);
             let sums = self.dev.zeros(splits * here * groups * columns)?;
             let block = self.block(inputs, b.is_some(), counts);
-            let part = Part { a, b, first_row, rows: here, columns, side, counts, splits, block, held: 0, sums };
+            let part =
+                Part { a, b, first_row, rows: here, columns, side, counts, splits, block, held: 0, used: 0, sums };
             self.parts.push(part);
         }
         Ok(())
@@ -237,6 +250,7 @@ impl Accumulator {
                 self.dispatch(n, images, (first, samples), (chunks, length), |v| xs.get(v).copied().unwrap_or(z))?;
                 let part = &mut self.parts[n];
                 part.held += length * chunks;
+                part.used = part.used.max(part.splits_of(samples - first, length * chunks));
                 first += part.splits * length * chunks;
             }
         }
@@ -290,8 +304,7 @@ impl Accumulator {
             None => part.rows,
         };
         let shader = if part.counts { COUNTS } else { REALS };
-        // splits that have samples
-        let splits = part.splits.min((samples - first_sample).div_ceil(chunks * length));
+        let splits = part.splits_of(samples - first_sample, chunks * length);
         let groups = (splits * groups * tiles) as u64;
         gpu.run(
             &Dispatch { shader, entry, scalar: "f32", constants: &[], params, groups },
@@ -305,30 +318,40 @@ impl Accumulator {
         if part.held == 0 {
             return Ok(());
         }
-        let sums = self.dev.download(&part.sums)?;
+        let slot = part.rows * part.columns;
+        let sums = self.dev.download_range(&part.sums, 0, part.used * self.total.groups * slot)?;
         self.dev.fill(&mut part.sums, 0)?;
-        part.held = 0;
+        (part.held, part.used) = (0, 0);
         let total = &mut self.total;
         let targets = part.a + 1 == self.views.len();
         let value = |bits: u32| if part.counts { f64::from(bits) } else { f64::from(f32::from_bits(bits)) };
-        for (slot, sums) in sums.chunks(part.rows * part.columns).enumerate() {
-            let group = slot % total.groups;
-            for (r, sums) in sums.chunks(part.columns).enumerate() {
-                let row = self.views[part.a].offset + part.first_row + r;
-                let Some(b) = part.b else {
+        let first = self.views[part.a].offset + part.first_row;
+        let Some(b) = part.b else {
+            for (slot, sums) in sums.chunks(slot).enumerate() {
+                let group = slot % total.groups;
+                for (r, sums) in sums.chunks(part.columns).enumerate() {
                     if targets {
-                        total.z_sum[group * total.m + row] += value(sums[0]);
-                        total.zz[group * total.m + row] += value(sums[1]);
+                        total.z_sum[group * total.m + first + r] += value(sums[0]);
+                        total.zz[group * total.m + first + r] += value(sums[1]);
                     } else {
-                        total.x_sum[group * total.n + row] += value(sums[0]);
+                        total.x_sum[group * total.n + first + r] += value(sums[0]);
                     }
-                    continue;
-                };
-                let (matrix, height) = if targets { (&mut total.b, total.m) } else { (&mut total.h, total.n) };
-                let line = &mut matrix[(group * height + row) * total.n + self.views[b].offset..][..part.columns];
-                line.iter_mut().zip(sums).for_each(|(t, &s)| *t += value(s));
+                }
             }
-        }
+            return Ok(());
+        };
+        let (matrix, height) = if targets { (&mut total.b, total.m) } else { (&mut total.h, total.n) };
+        let (groups, column) = (total.groups, self.views[b].offset);
+        // Every line takes its splits in their order.
+        matrix.par_chunks_mut(total.n.max(1)).enumerate().for_each(|(line, to)| {
+            let (group, row) = (line / height, line % height);
+            let Some(r) = row.checked_sub(first).filter(|r| *r < part.rows) else { return };
+            let to = &mut to[column..][..part.columns];
+            for sums in sums.chunks(slot).skip(group).step_by(groups) {
+                let sums = &sums[r * part.columns..][..part.columns];
+                to.iter_mut().zip(sums).for_each(|(t, &s)| *t += value(s));
+            }
+        });
         Ok(())
     }
 
