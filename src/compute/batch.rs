@@ -5,8 +5,9 @@
 
 /// Bytes between the parameters of two dispatches: the alignment that WebGPU's default limits ask for.
 pub(super) const SLOT: usize = 256;
-/// Commands of a batch.
-const MOST: usize = 64;
+/// Commands of a batch. Some systems reset a GPU that is at one submission for seconds, and a solver's kernel may take a
+/// hundredth of that.
+const MOST: usize = 16;
 /// Workgroups that are worth a submission of their own: the GPU is to have them while the host goes on.
 const LARGE: u64 = 256;
 

@@ -18,6 +18,10 @@ const FILL: Shader = Shader { name: "fill.wgsl", source: include_str!("../../sha
 const MOST_DROPPED: u64 = 1 << 30;
 const LEAST_DROPPED: u64 = 1 << 20;
 
+/// An upload of so many bytes tells that the host was at other work than a row of small kernels: the GPU is to go on, and
+/// what uploads and kernels hold is not to pile up.
+const LARGE_UPLOAD: usize = 1 << 18;
+
 /// Cheap to clone; all clones are the same device.
 #[derive(Clone)]
 pub struct Device {
@@ -151,6 +155,9 @@ impl Device {
             }),
             Some(gpu) => {
                 self.settle(gpu)?;
+                if size_of_val(data) >= LARGE_UPLOAD {
+                    gpu.flush()?;
+                }
                 let buffer = gpu.storage(size_of_val(data) as u64)?;
                 gpu.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(data));
                 gpu.check("upload")?;
