@@ -2,9 +2,10 @@
 //   activate: the trained network's activation functions (src/network/layers.rs `Activation`), by `kind`
 //   affine:   y = a[channel] y + b[channel]
 //   add:      y = y + a, element by element
+#import shared/keep
 #import shared/exponential
 #import shared/index
-struct Params { len: u32, kind: u32, alpha: f32, beta: f32, channels: u32, area: u32 }
+struct Params { len: u32, kind: u32, alpha: f32, beta: f32, channels: u32, area: u32, zero: u32 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> a: array<f32>;
 @group(0) @binding(2) var<storage, read> b: array<f32>;

@@ -17,9 +17,11 @@ struct Params { n: u32, first: u32, band_row: u32, band_rows: u32, band_stride: 
 @group(0) @binding(3) var<storage, read_write> status: array<u32>;
 
 const BLOCK = 32u;
-var<workgroup> block: array<f32, 1024>;
+// Between rows in workgroup memory: threads that each have a row meet different banks.
+const STRIDE = 33u;
+var<workgroup> block: array<f32, 1056>;
 // panel: 64 rows x 32
-var<workgroup> solved: array<f32, 2048>;
+var<workgroup> solved: array<f32, 2112>;
 // update: [column of the block][rows / 4], 16 columns at a time
 var<workgroup> left: array<vec4<f32>, 272>;
 var<workgroup> right: array<vec4<f32>, 272>;
@@ -33,12 +35,12 @@ fn at(row: u32, column: u32) -> u32 {
 fn diagonal(@builtin(local_invocation_index) t: u32) {
     let size = min(BLOCK, p.n - p.first);
     for (var c = 0u; c < size; c++) {
-        block[t * BLOCK + c] = select(0.0, a[at(min(p.first + t, p.n - 1u), p.first + c)], t < size && c <= t);
+        block[t * STRIDE + c] = select(0.0, a[at(min(p.first + t, p.n - 1u), p.first + c)], t < size && c <= t);
     }
     workgroupBarrier();
     for (var c = 0u; c < size; c++) {
         if t == c {
-            let d = block[c * BLOCK + c];
+            let d = block[c * STRIDE + c];
             if !(d > 0.0) {
                 status[0] = min(status[0], p.first + c);
             }
@@ -46,22 +48,22 @@ fn diagonal(@builtin(local_invocation_index) t: u32) {
         }
         workgroupBarrier();
         if t == c {
-            block[t * BLOCK + c] = pivot;
+            block[t * STRIDE + c] = pivot;
         } else if t > c && t < size {
-            block[t * BLOCK + c] /= pivot;
+            block[t * STRIDE + c] /= pivot;
         }
         workgroupBarrier();
         if t > c && t < size {
             for (var j = c + 1u; j <= t; j++) {
-                block[t * BLOCK + j] -= block[t * BLOCK + c] * block[j * BLOCK + c];
+                block[t * STRIDE + j] -= block[t * STRIDE + c] * block[j * STRIDE + c];
             }
         }
         workgroupBarrier();
     }
     if t < size {
         for (var c = 0u; c <= t; c++) {
-            a[at(p.first + t, p.first + c)] = block[t * BLOCK + c];
-            lines[(p.first + t) * BLOCK + c] = block[t * BLOCK + c];
+            a[at(p.first + t, p.first + c)] = block[t * STRIDE + c];
+            lines[(p.first + t) * BLOCK + c] = block[t * STRIDE + c];
         }
     }
 }
@@ -79,7 +81,7 @@ fn band_end() -> u32 {
 fn panel(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
          @builtin(local_invocation_index) t: u32) {
     for (var i = t; i < BLOCK * BLOCK; i += 64u) {
-        block[i] = lines[p.first * BLOCK + i];
+        block[i / BLOCK * STRIDE + i % BLOCK] = lines[p.first * BLOCK + i];
     }
     workgroupBarrier();
     let row = first_below() + workgroup_number(wid, count) * 64u + t;
@@ -90,10 +92,10 @@ fn panel(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: 
     for (var c = 0u; c < BLOCK; c++) {
         var sum = a[from_here + c];
         for (var d = 0u; d < c; d++) {
-            sum -= solved[t * BLOCK + d] * block[c * BLOCK + d];
+            sum -= solved[t * STRIDE + d] * block[c * STRIDE + d];
         }
-        let v = sum / block[c * BLOCK + c];
-        solved[t * BLOCK + c] = v;
+        let v = sum / block[c * STRIDE + c];
+        solved[t * STRIDE + c] = v;
         a[from_here + c] = v;
         lines[row * BLOCK + c] = v;
     }

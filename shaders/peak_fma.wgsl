@@ -19,8 +19,9 @@ fn rounds(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count:
     let i = workgroup_number(wid, count) * 1024u + t;
     let a = vec4<f32>(p.a);
     let b = vec4<f32>(p.b);
-    // Reads beyond the end give anything, and are not written.
-    var v = Chains(y[i], y[i + 256u], y[i + 512u], y[i + 768u]);
+    // What lies beyond the end reads the last vector, and is not written.
+    let last = p.vectors - 1u;
+    var v = Chains(y[min(i, last)], y[min(i + 256u, last)], y[min(i + 512u, last)], y[min(i + 768u, last)]);
     for (var turn = 0u; turn < p.turns; turn++) {
         v = step(step(step(step(v, a, b), a, b), a, b), a, b);
         v = step(step(step(step(v, a, b), a, b), a, b), a, b);

@@ -21,7 +21,9 @@ fn at(row: u32, column: u32) -> u32 {
 }
 
 var<workgroup> block: array<f32, 1024>;
-var<workgroup> lines: array<f32, 2048>;
+// 64 right-hand sides x 32, each one word further on: threads that each have one meet different banks
+const STRIDE = 33u;
+var<workgroup> lines: array<f32, 2112>;
 // [unknown of the block][rows / 4], 16 unknowns at a time
 var<workgroup> left: array<vec4<f32>, 272>;
 var<workgroup> right: array<vec4<f32>, 272>;
@@ -46,15 +48,15 @@ fn diagonal(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) coun
         var sum = x[from_here + c];
         if p.backward == 1u {
             for (var d = c + 1u; d < size; d++) {
-                sum -= lines[t * BLOCK + d] * block[d * BLOCK + c];
+                sum -= lines[t * STRIDE + d] * block[d * BLOCK + c];
             }
         } else {
             for (var d = 0u; d < c; d++) {
-                sum -= lines[t * BLOCK + d] * block[c * BLOCK + d];
+                sum -= lines[t * STRIDE + d] * block[c * BLOCK + d];
             }
         }
-        lines[t * BLOCK + c] = sum / block[c * BLOCK + c];
-        x[from_here + c] = lines[t * BLOCK + c];
+        lines[t * STRIDE + c] = sum / block[c * BLOCK + c];
+        x[from_here + c] = lines[t * STRIDE + c];
     }
 }
 

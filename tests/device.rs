@@ -22,6 +22,35 @@ fn round_trips() {
     }
 }
 
+/// Kernels, copies, writes and reads are done in their order, however many of them go to the GPU together.
+#[test]
+fn commands_keep_their_order() {
+    for dev in devices() {
+        let [mut a, mut b] = [0.0, 0.0].map(|v| dev.upload(&[v; 6]).unwrap());
+        let mut want = [0.0; 6];
+        for n in 0..200 {
+            let v = n as f32;
+            dev.fill(&mut a, v).unwrap();
+            want[n % 6] = v;
+            dev.copy(&a, 0, &mut b, n % 6, 1).unwrap();
+            if n % 7 == 0 {
+                dev.write(&mut b, 5, &[-v]).unwrap();
+                want[5] = -v;
+            }
+            // dropped before the GPU has done anything with it
+            let c = dev.upload(&[v + 0.5]).unwrap();
+            if n % 11 == 0 {
+                dev.copy(&c, 0, &mut b, 4, 1).unwrap();
+                want[4] = v + 0.5;
+            }
+            if n % 50 == 0 {
+                assert_eq!(dev.download(&b).unwrap(), want, "{n} on {dev:?}");
+            }
+        }
+        assert_eq!(dev.download(&b).unwrap(), want, "{dev:?}");
+    }
+}
+
 #[test]
 fn empty_buffers_are_fine() {
     for dev in devices() {

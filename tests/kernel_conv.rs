@@ -5,12 +5,12 @@ mod common;
 use common::{Sliding, assert_close, devices, integers, read_at, reals, sliding};
 use proptest::prelude::*;
 use synfit::compute::conv::{self, Conv, Start};
-use synfit::compute::{Device, Tile, Tiles};
+use synfit::compute::{Device, Tiles, Wide};
 use synfit::network::{Shape, Window};
 
 /// All devices, and the GPU with wide tiles.
 fn all() -> Vec<Device> {
-    let wide = Tiles { conv: Tile::Wide, ..Tiles::default() };
+    let wide = Tiles { conv: Wide::ALWAYS, ..Tiles::default() };
     devices().iter().cloned().chain([devices()[0].with_tiles(wide)]).collect()
 }
 

@@ -5,7 +5,7 @@ mod common;
 use common::{assert_close, devices, integers, read_at, reals, sliding};
 use proptest::prelude::*;
 use synfit::compute::gram::{Moments, PatchSpec, Sums};
-use synfit::compute::{Buffer, Device, Tile, Tiles};
+use synfit::compute::{Buffer, Device, Tiles, Wide};
 use synfit::network::{Shape, Window};
 
 /// All patches of all samples: [group][sample][n], and targets [group][sample][m].
@@ -89,7 +89,7 @@ fn check(blocks: &[PatchSpec], output: Shape, images: usize, seed: u64) {
         .collect();
     let whole: Vec<f32> = integers(seed + 1, z.len(), -16, 16).iter().map(|&v| v as f32).collect();
     let exact = reference(&samples(blocks, output, images, &counts, &whole), |v| v);
-    let wide = devices()[0].with_tiles(Tiles { gram: Tile::Wide, ..Tiles::default() });
+    let wide = devices()[0].with_tiles(Tiles { gram: Wide::ALWAYS, ..Tiles::default() });
     for dev in devices().iter().chain([&wide]) {
         let what = format!("{blocks:?} -> {output} on {dev:?} with {:?}", dev.tiles());
         let batch = |xs: &Vec<Vec<f32>>, z: &[f32], from: usize, to: usize| {

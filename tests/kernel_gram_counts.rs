@@ -5,13 +5,14 @@ mod common;
 use common::{Sliding, devices, integers, read_at, reals, sliding};
 use proptest::prelude::*;
 use synfit::compute::gram::{Moments, PatchSpec, Sums};
-use synfit::compute::{Device, Tile, Tiles};
+use synfit::compute::{Device, Tiles, Wide};
 use synfit::network::{Shape, Window};
 
-/// All devices, and the GPU with wide tiles.
+/// All devices, and the GPU with wide tiles and with the kernels of reals.
 fn all() -> Vec<Device> {
-    let wide = Tiles { counts: Tile::Wide, ..Tiles::default() };
-    devices().iter().cloned().chain([devices()[0].with_tiles(wide)]).collect()
+    let wide = Tiles { counts: Wide::ALWAYS, ..Tiles::default() };
+    let reals = Tiles { gram: Wide::ALWAYS, dots: false, ..Tiles::default() };
+    devices().iter().cloned().chain([wide, reals].map(|tiles| devices()[0].with_tiles(tiles))).collect()
 }
 
 /// groups x n x n and groups x n.
@@ -82,7 +83,7 @@ proptest! {
 
     #[test]
     fn any_window(s in sliding(7), groups in 1..=2usize, each_in in 1..=12usize, skip in 0..=20usize,
-                  images in 1..=3usize, largest in prop::sample::select(vec![1, 16, 254, 255, 256]), seed in 0..1000u64) {
+                  images in 1..=3usize, largest in prop::sample::select(vec![1, 16, 32, 33, 254, 255, 256]), seed in 0..1000u64) {
         let output = Shape::new(groups * 2, s.output[0], s.output[1]);
         let mut blocks = vec![spec(&s, groups * each_in, groups)];
         if skip > 0 {

@@ -1,11 +1,11 @@
-//! Tile shapes are timed once and remembered; what is no memory of this adapter is ignored.
+//! Variants of kernels are timed once and remembered; what is no memory of this adapter is ignored.
 
 mod common;
 
 use std::path::Path;
 
 use common::devices;
-use synfit::compute::{Tile, Tiles, calibrated};
+use synfit::compute::{Tiles, Wide, calibrated};
 
 /// Images and channels of the problem: little for a software GPU to do.
 const SMALL: (usize, usize) = (1, 12);
@@ -28,11 +28,12 @@ fn timed_once_and_remembered() {
     assert_eq!(calibrated(dev, Some(&inner), SMALL).unwrap(), timed);
 
     // What the file says counts, whatever was timed.
-    for (tile, word) in [(Tile::Plain, "plain"), (Tile::Wide, "wide")] {
-        let other = text.replace("\"plain\"", &format!("\"{word}\"")).replace("\"wide\"", &format!("\"{word}\""));
-        std::fs::write(&file, &other).unwrap();
-        let all = Tiles { gram: tile, counts: tile, conv: tile };
-        assert_eq!(calibrated(dev, Some(&inner), SMALL).unwrap(), all);
+    for (percent, dots) in [(4321, true), (1, false)] {
+        let mut other: serde_json::Value = serde_json::from_str(&text).unwrap();
+        other["tiles"] = serde_json::json!({ "gram": percent, "counts": percent, "conv": percent, "dots": dots });
+        std::fs::write(&file, other.to_string()).unwrap();
+        let wide = Wide(percent);
+        assert_eq!(calibrated(dev, Some(&inner), SMALL).unwrap(), Tiles { gram: wide, counts: wide, conv: wide, dots });
     }
 
     // Another version's, another driver's, or no record at all: timed and written again.

@@ -3,6 +3,7 @@
 //   count:       counts[i] = spikes after `steps` steps of current y[i] from potential v0[channel]; threshold 1
 //   inverse:     y = current for the rate y (spikes per step)
 //   lif_rate, lif_smooth, lif_inverse: the continuous leaky neuron in place; times in seconds
+#import shared/keep
 #import shared/exponential
 #import shared/index
 struct Params {
@@ -15,7 +16,7 @@ struct Params {
     // A number is the sum of a pair where one f32 is not enough.
     tau_rc: f32, tau_ref: f32, tau_ref_rest: f32,
     softness: f32, log_softness: f32,
-    // 0, which the compiler must not know.
+    // For shared/keep.
     zero: u32,
 }
 @group(0) @binding(0) var<uniform> p: Params;
@@ -25,11 +26,6 @@ struct Params {
 
 // More steps than any simulation has, still whole in f32.
 const NEVER: f32 = 16777216.0;
-
-// x, opaque to the compiler, so that sums keep their order.
-fn keep(x: f32) -> f32 {
-    return bitcast<f32>(bitcast<u32>(x) ^ p.zero);
-}
 
 // The upper 12 bits of a mantissa: products of two such numbers are exact.
 fn upper(x: f32) -> f32 {

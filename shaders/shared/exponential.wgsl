@@ -1,11 +1,11 @@
 // Exponentials and logarithms within a few units in the last place: WGSL's own exp may be wrong by 2|x| of them, and
-// its log by 2^-21 absolute near 1.
+// its log by 2^-21 absolute near 1. Needs shared/keep.
 
 // x = n ln 2 + r with |r| <= ln 2 / 2: returns (n, exp(r) - 1).
 fn reduce(x: f32) -> vec2<f32> {
     let n = round(x * 1.44269504);
     // ln 2 in two parts: n times the first is exact.
-    let r = (x - n * 0.693359375) + n * 2.12194440e-4;
+    let r = keep(x - n * 0.693359375) + n * 2.12194440e-4;
     let q = 0.5 + r * (0.166666667 + r * (0.0416666667 + r * (0.00833333333 + r * (0.00138888889 + r * 1.98412698e-4))));
     return vec2<f32>(n, r + r * r * q);
 }
@@ -19,7 +19,7 @@ fn power_of_two(n: f32) -> f32 {
 fn exp_less_one(x: f32) -> f32 {
     let e = reduce(max(x, -80.0));
     let scale = power_of_two(e.x);
-    return scale * e.y + (scale - 1.0);
+    return scale * e.y + keep(scale - 1.0);
 }
 
 // exp(x) for x <= 0, 0 below the smallest normal number.

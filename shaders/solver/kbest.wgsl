@@ -170,6 +170,7 @@ fn trace(
     for (var column = 0u; column < n; column++) {
         let step = end_trail[(lane * n + column) * params.paths + path];
         q[lane * n + column] = bitcast<f32>(step.y);
-        path = step.x;
+        // Costs that are no numbers may leave a path that there is none of.
+        path = min(step.x, params.paths - 1u);
     }
 }

@@ -34,7 +34,7 @@ pub fn convert(
 ) -> Result<(Conversion, Checkpoint)> {
     let Work { team, network, images, options } = *work;
     let place = place(out);
-    let checkpoint = Checkpoint::open(&place, Fingerprint::of(team, network, images, options)?)?;
+    let mut checkpoint = Checkpoint::open(&place, Fingerprint::of(team, network, images, options)?)?;
     OutputFolder::sweep(scratch);
     let done = match (resume, checkpoint.layers()) {
         (true, 0) => {
@@ -43,7 +43,7 @@ pub fn convert(
         }
         (true, layers) => {
             eprintln!("resuming after {layers} finished layers in {}", place.display());
-            checkpoint.read()?
+            checkpoint.read(team)?
         }
         (false, 0) => vec![],
         (false, layers) => {

@@ -22,6 +22,8 @@ struct Params {
     beta: f32,
     channels: u32,
     area: u32,
+    /// For shared/keep.
+    zero: u32,
 }
 
 /// y <- activation(y), within 1e-6 relative of `Activation::apply` (where that is a normal f32).
@@ -42,7 +44,7 @@ pub fn apply(dev: &Device, activation: Activation, y: &mut Buffer<f32>) -> Resul
             Activation::Softplus => (8, 0.0, 0.0),
             Activation::Remainder => (9, 0.0, 0.0),
         };
-        let params = Params { len: y.len() as u32, kind, alpha, beta, channels: 1, area: 1 };
+        let params = Params { len: y.len() as u32, kind, alpha, beta, channels: 1, area: 1, zero: 0 };
         // The tables of `affine` are not read; empty ones stand in.
         let none = dev.zeros::<f32>(0)?;
         let groups = y.len().div_ceil(256) as u64;
@@ -80,6 +82,7 @@ pub fn affine(dev: &Device, shape: Shape, a: &Buffer<f32>, b: &Buffer<f32>, y: &
             beta: 0.0,
             channels: shape.c as u32,
             area: shape.area() as u32,
+            zero: 0,
         };
         let groups = y.len().div_ceil(256) as u64;
         return gpu.run(
@@ -99,7 +102,7 @@ pub fn affine(dev: &Device, shape: Shape, a: &Buffer<f32>, b: &Buffer<f32>, y: &
 pub fn add(dev: &Device, x: &Buffer<f32>, y: &mut Buffer<f32>) -> Result<()> {
     expect_len("sum", x, y.len())?;
     if let Some(gpu) = dev.gpu() {
-        let params = Params { len: y.len() as u32, kind: 0, alpha: 0.0, beta: 0.0, channels: 1, area: 1 };
+        let params = Params { len: y.len() as u32, kind: 0, alpha: 0.0, beta: 0.0, channels: 1, area: 1, zero: 0 };
         // The second table is not read; an empty one stands in.
         let none = dev.zeros::<f32>(0)?;
         let groups = y.len().div_ceil(256) as u64;

@@ -109,6 +109,27 @@ pub enum Limits {
     Buffer(u64),
 }
 
+/// Whether shaders are compiled with runtime checks of indices, divisors and loops, which cost a quarter of the speed of
+/// some and find what only a wrong shader does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Checks {
+    /// As `SYNFIT_CHECKS` says, `on` or `off`; else not in release builds on real GPUs.
+    #[default]
+    Auto,
+    On,
+    Off,
+}
+
+impl Checks {
+    pub(crate) fn wanted(self, software: bool) -> bool {
+        match (self, std::env::var("SYNFIT_CHECKS").as_deref()) {
+            (Checks::On, _) | (Checks::Auto, Ok("on")) => true,
+            (Checks::Off, _) | (Checks::Auto, Ok("off")) => false,
+            (Checks::Auto, _) => software || cfg!(debug_assertions),
+        }
+    }
+}
+
 /// One device, as `synfit devices` and the report show it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DeviceInfo {
@@ -124,6 +145,11 @@ pub struct DeviceInfo {
 }
 
 impl DeviceInfo {
+    /// A rasterizer on the CPU.
+    pub(crate) fn software(&self) -> bool {
+        self.kind == "software"
+    }
+
     pub(crate) fn host() -> Self {
         let threads = rayon::current_num_threads();
         DeviceInfo {

@@ -78,9 +78,7 @@ impl Clock {
         if n == 0 || n > MOST_PASSES {
             return Ok(None);
         }
-        let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        encoder.resolve_query_set(&self.set, 0..2 * n, &self.resolved, 0);
-        gpu.submit(encoder)?;
+        gpu.record(|encoder| encoder.resolve_query_set(&self.set, 0..2 * n, &self.resolved, 0))?;
         gpu.check("clock")?;
         let bytes = gpu.read(&self.resolved, 0, u64::from(2 * n * wgpu::QUERY_SIZE))?;
         let stamps: Vec<u64> = bytemuck::pod_collect_to_vec(&bytes);
@@ -107,7 +105,8 @@ impl Device {
             work()?;
             return Ok(Elapsed { wall: start.elapsed().as_secs_f64(), gpu: None });
         };
-        // Uploads wait for a submission: they belong to what came before.
+        // Recorded commands and uploads wait for a submission: they belong to what came before.
+        gpu.flush()?;
         gpu.queue.submit([]);
         gpu.wait()?;
         if let Some(clock) = &gpu.clock {

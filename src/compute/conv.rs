@@ -7,7 +7,7 @@ use super::buffer::{Buffer, Element, expect_len};
 use super::device::Device;
 use super::gpu::{Bind, Dispatch, Shader};
 use super::patch::{WindowParams, check_window};
-use super::tiles::Tile;
+use super::tiles::{PLAIN, WIDE};
 use crate::error::{Error, Result};
 use crate::network::{Shape, Window};
 
@@ -133,6 +133,12 @@ struct Params {
     start: u32,
 }
 
+/// Tiles of a side that cover the product.
+pub(super) fn tiles(conv: &Conv, images: usize, side: usize) -> usize {
+    let rows = conv.output.c / conv.groups;
+    conv.groups * rows.div_ceil(side) * (images * conv.output.area()).div_ceil(side)
+}
+
 fn dispatch<T: Element>(
     dev: &Device,
     conv: &Conv,
@@ -144,11 +150,10 @@ fn dispatch<T: Element>(
 ) -> Result<()> {
     let Some(gpu) = dev.gpu() else { return Ok(()) };
     let rows = conv.output.c / conv.groups;
-    let tiles = |side| conv.groups * rows.div_ceil(side) * (images * conv.output.area()).div_ceil(side);
-    let (entry, groups) = match dev.tiles().conv {
+    let (entry, groups) = match dev.tiles().conv.side(rows, |side| tiles(conv, images, side)) {
         _ if rows <= FEW => ("direct", y.len().div_ceil(256)),
-        Tile::Wide if rows > 64 => ("tiled_wide", tiles(128)),
-        _ => ("tiled", tiles(64)),
+        WIDE => ("tiled_wide", tiles(conv, images, WIDE)),
+        _ => ("tiled", tiles(conv, images, PLAIN)),
     };
     let (mut mode, bias) = match start {
         Start::Zero => (0, w.gpu()?),

@@ -2,9 +2,9 @@
 //! to their callers on both.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
-use super::adapters::{self, Choice, DeviceInfo, Limits};
+use super::adapters::{self, Checks, Choice, DeviceInfo, Limits};
 use super::buffer::{Buffer, Element, Store};
 use super::clock::Clock;
 use super::gpu::{Bind, Dispatch, Gpu, Shader};
@@ -13,6 +13,14 @@ use super::tiles::{self, Tiles};
 use crate::error::{Error, Result};
 
 const FILL: Shader = Shader { name: "fill.wgsl", source: include_str!("../../shaders/fill.wgsl") };
+
+/// Bytes of dropped buffers that a device may still hold, beside a quarter of its room: less is not worth a wait.
+const MOST_DROPPED: u64 = 1 << 30;
+const LEAST_DROPPED: u64 = 1 << 20;
+
+/// An upload of so many bytes tells that the host was at other work than a row of small kernels: the GPU is to go on, and
+/// what uploads and kernels hold is not to pile up.
+const LARGE_UPLOAD: usize = 1 << 18;
 
 /// Cheap to clone; all clones are the same device.
 #[derive(Clone)]
@@ -24,7 +32,7 @@ struct Inner {
     info: DeviceInfo,
     gpu: Option<Arc<Gpu>>,
     memory: Arc<Memory>,
-    tiles: Tiles,
+    tiles: RwLock<Tiles>,
     /// Bytes that its buffers may hold together.
     budget: Option<u64>,
 }
@@ -43,11 +51,16 @@ impl Device {
 
     /// As `open`, with other limits than the adapter's own (the CPU has none).
     pub fn open_with(choice: Choice, limits: Limits) -> Result<Device> {
-        Self::of_adapter(adapters::choose(choice)?, limits)
+        Self::open_checked(choice, limits, Checks::Auto)
+    }
+
+    /// As `open_with`, and `checks` says how shaders are compiled.
+    pub fn open_checked(choice: Choice, limits: Limits, checks: Checks) -> Result<Device> {
+        Self::of_adapter(adapters::choose(choice)?, limits, checks)
     }
 
     /// `None` is the CPU. Error: the adapter refuses (work).
-    pub(super) fn of_adapter(adapter: Option<wgpu::Adapter>, limits: Limits) -> Result<Device> {
+    pub(super) fn of_adapter(adapter: Option<wgpu::Adapter>, limits: Limits, checks: Checks) -> Result<Device> {
         let Some(adapter) = adapter else { return Ok(Self::cpu()) };
         let wanted = adapters::limits(&adapter, limits);
         let info = adapters::describe(&adapter, wanted.max_storage_buffer_binding_size);
@@ -55,7 +68,9 @@ impl Device {
             Limits::Default => wgpu::Features::empty(),
             _ => Clock::features(&adapter),
         };
-        let dev = Self::of(info, Some(Arc::new(Gpu::open(&adapter, wanted, features)?)), Tiles::default());
+        let trusted = !checks.wanted(info.software());
+        let gpu = Gpu::open(&adapter, wanted, features, trusted)?;
+        let dev = Self::of(info, Some(Arc::new(gpu)), Tiles::default());
         let tiles = tiles::of_adapter(&dev);
         Ok(if tiles == dev.tiles() { dev } else { dev.with_tiles(tiles) })
     }
@@ -66,17 +81,16 @@ impl Device {
     }
 
     fn of(info: DeviceInfo, gpu: Option<Arc<Gpu>>, tiles: Tiles) -> Device {
-        Device { inner: Arc::new(Inner { info, gpu, memory: Arc::default(), tiles, budget: None }) }
+        Device { inner: Arc::new(Inner { info, gpu, memory: Arc::default(), tiles: tiles.into(), budget: None }) }
     }
 
     /// The same device held to a budget: `room` tells what is left of it. The CPU has none of its own: its buffers are the
     /// host's memory. Its buffers are counted apart.
     #[must_use]
     pub fn with_budget(&self, bytes: Option<u64>) -> Device {
-        let Inner { info, gpu, tiles, .. } = &*self.inner;
         let budget = bytes.filter(|_| self.is_gpu());
-        let (info, gpu) = (info.clone(), gpu.clone());
-        Device { inner: Arc::new(Inner { info, gpu, memory: Arc::default(), tiles: *tiles, budget }) }
+        let (info, gpu, tiles) = (self.info().clone(), self.inner.gpu.clone(), self.tiles().into());
+        Device { inner: Arc::new(Inner { info, gpu, memory: Arc::default(), tiles, budget }) }
     }
 
     pub fn is_gpu(&self) -> bool {
@@ -87,14 +101,19 @@ impl Device {
         &self.inner.info
     }
 
-    /// The same adapter with these tile shapes; its buffers are counted apart.
+    /// The same adapter with these choices of its kernels; its buffers are counted apart.
     pub fn with_tiles(&self, tiles: Tiles) -> Device {
         Self::of(self.info().clone(), self.inner.gpu.clone(), tiles)
     }
 
-    /// The tile shapes of its matrix kernels.
+    /// The choices of its matrix kernels.
     pub fn tiles(&self) -> Tiles {
-        self.inner.tiles
+        *self.inner.tiles.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Replaces the choices of this device and all its clones: work that was begun with others goes on the same.
+    pub fn set_tiles(&self, tiles: Tiles) {
+        *self.inner.tiles.write().unwrap_or_else(PoisonError::into_inner) = tiles;
     }
 
     /// The GPU, for the kernels; `None` sends them to their twin.
@@ -135,6 +154,10 @@ impl Device {
                 Ok(())
             }),
             Some(gpu) => {
+                self.settle(gpu)?;
+                if size_of_val(data) >= LARGE_UPLOAD {
+                    gpu.flush()?;
+                }
                 let buffer = gpu.storage(size_of_val(data) as u64)?;
                 gpu.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(data));
                 gpu.check("upload")?;
@@ -169,6 +192,16 @@ impl Device {
         if cfg!(debug_assertions) { self.poisoned(len) } else { Ok(self.any(len)?.0) }
     }
 
+    /// Before a new buffer: waits until the memory of dropped ones is free where commands under way may hold much of it.
+    fn settle(&self, gpu: &Gpu) -> Result<()> {
+        let most = (self.room() / 4).clamp(LEAST_DROPPED, MOST_DROPPED);
+        if self.inner.memory.dropped() > most {
+            gpu.wait()?;
+            self.inner.memory.freed();
+        }
+        Ok(())
+    }
+
     /// A buffer of any contents, and whether they are known to be zeros.
     fn any<T: Element>(&self, len: usize) -> Result<(Buffer<T>, bool)> {
         let (store, zero) = match self.gpu() {
@@ -176,7 +209,10 @@ impl Device {
                 let (data, fresh) = self.inner.memory.vector(len);
                 (Store::Host(data), fresh)
             }
-            Some(gpu) => (Store::Gpu(gpu.storage((len * size_of::<T>()) as u64)?), true),
+            Some(gpu) => {
+                self.settle(gpu)?;
+                (Store::Gpu(gpu.storage((len * size_of::<T>()) as u64)?), true)
+            }
         };
         Ok((Buffer::new(store, len, self.share::<T>(len)), zero))
     }
@@ -225,6 +261,7 @@ impl Device {
             None => Ok(b.host()?[offset..offset + len].to_vec()),
             Some(gpu) => {
                 let bytes = gpu.read(b.gpu()?, (offset * size_of::<T>()) as u64, (len * size_of::<T>()) as u64)?;
+                self.inner.memory.freed();
                 Ok(bytemuck::pod_collect_to_vec(&bytes))
             }
         }
@@ -236,6 +273,7 @@ impl Device {
         match self.gpu() {
             None => b.host_mut()?[offset..offset + data.len()].copy_from_slice(data),
             Some(gpu) if !data.is_empty() => {
+                gpu.flush()?;
                 gpu.queue.write_buffer(b.gpu()?, (offset * size_of::<T>()) as u64, bytemuck::cast_slice(data));
                 gpu.check("write")?;
             }
@@ -260,10 +298,11 @@ impl Device {
                 to.host_mut()?[to_offset..to_offset + len].copy_from_slice(&from.host()?[from_offset..][..len]);
             }
             Some(gpu) if len > 0 => {
-                let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+                let (from, to) = (from.gpu()?, to.gpu()?);
                 let at = |n: usize| (n * size_of::<T>()) as u64;
-                encoder.copy_buffer_to_buffer(from.gpu()?, at(from_offset), to.gpu()?, at(to_offset), at(len));
-                gpu.submit(encoder)?;
+                gpu.record(|encoder| {
+                    encoder.copy_buffer_to_buffer(from, at(from_offset), to, at(to_offset), at(len));
+                })?;
                 gpu.check("copy")?;
             }
             Some(_) => {}

@@ -9,16 +9,18 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::batch::{Batch, SLOT};
 use super::clock::Clock;
 use crate::error::{Error, Result};
 
 /// Workgroups a dispatch may have along one dimension by WebGPU's default limits.
 const MOST_GROUPS: u64 = 65_535;
-/// Dispatches that may be queued before the host waits for one: bounds the memory that dropped buffers still hold.
+/// Submissions that may be queued before the host waits for one: bounds the memory that dropped buffers still hold.
 const MOST_QUEUED: usize = 16;
 
 /// Files that shaders import by name.
 const SHARED: &[(&str, &str)] = &[
+    ("shared/keep", include_str!("../../shaders/shared/keep.wgsl")),
     ("shared/exponential", include_str!("../../shaders/shared/exponential.wgsl")),
     ("shared/scalar", include_str!("../../shaders/shared/scalar.wgsl")),
     ("shared/index", include_str!("../../shaders/shared/index.wgsl")),
@@ -79,7 +81,13 @@ pub(crate) struct Gpu {
     pub limits: wgpu::Limits,
     /// None where the adapter has no timestamps.
     pub clock: Option<Clock>,
+    /// Shaders are compiled without naga's runtime checks.
+    trusted: bool,
     pipelines: Mutex<HashMap<Key, Pipeline>>,
+    /// What is recorded and not submitted yet.
+    batch: Mutex<Option<Batch>>,
+    /// Its parameters.
+    uniforms: wgpu::Buffer,
     queued: Mutex<Vec<wgpu::SubmissionIndex>>,
     fault: Arc<Mutex<Option<String>>>,
 }
@@ -89,7 +97,12 @@ fn locked<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Gpu {
-    pub(crate) fn open(adapter: &wgpu::Adapter, limits: wgpu::Limits, features: wgpu::Features) -> Result<Self> {
+    pub(crate) fn open(
+        adapter: &wgpu::Adapter,
+        limits: wgpu::Limits,
+        features: wgpu::Features,
+        trusted: bool,
+    ) -> Result<Self> {
         let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
             label: Some("synfit"),
             required_limits: limits.clone(),
@@ -108,7 +121,9 @@ impl Gpu {
             locked(&slot).get_or_insert(format!("device lost ({reason:?}): {message}"));
         });
         let clock = Clock::new(&device, &queue);
-        Ok(Self { device, queue, limits, clock, pipelines: Mutex::default(), queued: Mutex::default(), fault })
+        let uniforms = Batch::uniforms(&device);
+        let (pipelines, batch, queued) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Ok(Self { device, queue, limits, clock, trusted, pipelines, batch, uniforms, queued, fault })
     }
 
     /// The first error that the driver reported since the last check.
@@ -146,9 +161,8 @@ impl Gpu {
             usage: wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ,
             mapped_at_creation: false,
         });
-        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        encoder.copy_buffer_to_buffer(source, offset, &staging, 0, bytes);
-        self.submit(encoder)?;
+        self.record(|encoder| encoder.copy_buffer_to_buffer(source, offset, &staging, 0, bytes))?;
+        self.flush()?;
         let (sender, answer) = mpsc::channel();
         staging.map_async(wgpu::MapMode::Read, .., move |r| drop(sender.send(r)));
         // The answer may come through another thread's wait, and then a little after our own has ended.
@@ -170,8 +184,9 @@ impl Gpu {
         Ok(view.to_vec())
     }
 
-    /// Waits for all queued work.
+    /// Waits for all work.
     pub(crate) fn wait(&self) -> Result<()> {
+        self.flush()?;
         locked(&self.queued).clear();
         self.device
             .poll(wgpu::PollType::wait_indefinitely())
@@ -179,8 +194,30 @@ impl Gpu {
             .map_err(|e| Error::work("device", e.to_string()))
     }
 
-    pub(crate) fn submit(&self, encoder: wgpu::CommandEncoder) -> Result<()> {
-        let index = self.queue.submit([encoder.finish()]);
+    /// Adds a command to those that are not submitted yet.
+    pub(crate) fn record(&self, command: impl FnOnce(&mut wgpu::CommandEncoder)) -> Result<()> {
+        self.add(0, |batch| command(&mut batch.encoder))
+    }
+
+    /// The same for one of so many workgroups.
+    fn add(&self, groups: u64, command: impl FnOnce(&mut Batch)) -> Result<()> {
+        let mut open = locked(&self.batch);
+        let batch = open.get_or_insert_with(|| Batch::new(&self.device));
+        command(batch);
+        if batch.count(groups) { self.send(open) } else { Ok(()) }
+    }
+
+    /// Submits what is recorded: before the host waits for it, and before it writes to a buffer, as that does not wait its
+    /// turn among recorded commands.
+    pub(crate) fn flush(&self) -> Result<()> {
+        self.send(locked(&self.batch))
+    }
+
+    fn send(&self, mut open: MutexGuard<'_, Option<Batch>>) -> Result<()> {
+        let Some(batch) = open.take() else { return Ok(()) };
+        let index = batch.submit(&self.queue, &self.uniforms);
+        // Only now may others write their parameters.
+        drop(open);
         let mut queued = locked(&self.queued);
         queued.push(index);
         if queued.len() >= MOST_QUEUED {
@@ -193,7 +230,8 @@ impl Gpu {
         Ok(())
     }
 
-    /// Runs one kernel: compiles it if this is its first time, binds `params` and `buffers`, submits.
+    /// Records one kernel: compiles it if this is its first time, binds `params` and `buffers`. What the driver finds wrong
+    /// with it may show at a later check.
     pub(crate) fn run<P: bytemuck::Pod>(&self, dispatch: &Dispatch<'_, P>, buffers: &[Bind<'_>]) -> Result<()> {
         let (x, y) = fold(dispatch.groups)
             .ok_or_else(|| Error::work(dispatch.shader.name, format!("{} workgroups are too many", dispatch.groups)))?;
@@ -201,44 +239,35 @@ impl Gpu {
             return Ok(());
         }
         let Pipeline { pipeline, layout } = self.pipeline(dispatch, buffers)?;
-        let uniform = self.uniform(&dispatch.params);
-        let entries: Vec<_> = std::iter::once(&uniform)
-            .chain(buffers.iter().map(|b| match b {
-                Bind::In(b) | Bind::Out(b) => *b,
-            }))
+        let params = bytemuck::bytes_of(&dispatch.params);
+        const { assert!(size_of::<P>() > 0 && size_of::<P>() <= SLOT) };
+        // Uniform bindings are read in units of 16 bytes by some backends.
+        let size = wgpu::BufferSize::new(params.len().next_multiple_of(16) as u64);
+        let uniform = wgpu::BufferBinding { buffer: &self.uniforms, offset: 0, size };
+        let buffers = buffers.iter().map(|b| match b {
+            Bind::In(b) | Bind::Out(b) => b.as_entire_binding(),
+        });
+        let entries: Vec<_> = std::iter::once(wgpu::BindingResource::Buffer(uniform))
+            .chain(buffers)
             .enumerate()
-            .map(|(i, b)| wgpu::BindGroupEntry { binding: i as u32, resource: b.as_entire_binding() })
+            .map(|(i, resource)| wgpu::BindGroupEntry { binding: i as u32, resource })
             .collect();
         let bound = self.device.create_bind_group(&wgpu::BindGroupDescriptor {
             label: Some(dispatch.shader.name),
             layout: &layout,
             entries: &entries,
         });
-        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        {
+        self.add(dispatch.groups, |batch| {
+            let at = batch.push(params);
+            // A pass for each, so that the clock tells kernels apart.
             let timestamp_writes = self.clock.as_ref().and_then(Clock::next);
-            let mut pass =
-                encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { timestamp_writes, ..Default::default() });
+            let descriptor = wgpu::ComputePassDescriptor { timestamp_writes, ..Default::default() };
+            let mut pass = batch.encoder.begin_compute_pass(&descriptor);
             pass.set_pipeline(&pipeline);
-            pass.set_bind_group(0, &bound, &[]);
+            pass.set_bind_group(0, &bound, &[at]);
             pass.dispatch_workgroups(x, y, 1);
-        }
-        self.submit(encoder)?;
+        })?;
         self.check(dispatch.shader.name)
-    }
-
-    fn uniform<P: bytemuck::Pod>(&self, params: &P) -> wgpu::Buffer {
-        let bytes = bytemuck::bytes_of(params);
-        // Uniform bindings are read in units of 16 bytes by some backends.
-        let size = bytes.len().next_multiple_of(16).max(16) as u64;
-        let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("params"),
-            size,
-            usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
-            mapped_at_creation: false,
-        });
-        self.queue.write_buffer(&buffer, 0, bytes);
-        buffer
     }
 
     fn pipeline<P>(&self, d: &Dispatch<'_, P>, buffers: &[Bind<'_>]) -> Result<Pipeline> {
@@ -257,14 +286,22 @@ impl Gpu {
     }
 
     fn build<P>(&self, d: &Dispatch<'_, P>, buffers: &[Bind<'_>]) -> Result<Pipeline> {
-        let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
+        let text = wgpu::ShaderModuleDescriptor {
             label: Some(d.shader.name),
             source: wgpu::ShaderSource::Wgsl(resolve(d.shader.source, d.scalar).into()),
-        });
+        };
+        let module = match self.trusted {
+            false => self.device.create_shader_module(text),
+            // SAFETY: the shaders are this crate's own, and their hosts check lengths at the door. None of them indexes
+            // beyond an array, divides by zero or loops without end: every index is below its array's length or guarded,
+            // divisors are sizes of what was dispatched for, and loops run over ranges. The kernels' tests run this way
+            // too.
+            true => unsafe { self.device.create_shader_module_trusted(text, wgpu::ShaderRuntimeChecks::unchecked()) },
+        };
         let entry = |binding, ty| wgpu::BindGroupLayoutEntry {
             binding,
             visibility: wgpu::ShaderStages::COMPUTE,
-            ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
+            ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: binding == 0, min_binding_size: None },
             count: None,
         };
         let mut entries = vec![entry(0, wgpu::BufferBindingType::Uniform)];

@@ -9,6 +9,8 @@ mod bytes;
 mod host;
 mod shader;
 
+pub(super) use shader::tiles;
+
 use super::buffer::{Buffer, expect_len};
 use super::device::Device;
 use super::patch::check_window;

@@ -56,6 +56,8 @@ struct State {
     /// than most kernels that fill it.
     spare: Vec<Vec<u32>>,
     spare_bytes: u64,
+    /// Bytes of a GPU's dropped buffers that it may not have let go of.
+    dropped: u64,
 }
 
 impl Memory {
@@ -69,6 +71,16 @@ impl Memory {
 
     pub(crate) fn now(&self) -> u64 {
         self.state().now
+    }
+
+    /// Bytes of buffers that were dropped since the GPU had last done all of its work.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.state().dropped
+    }
+
+    /// The GPU has done all of its work.
+    pub(crate) fn freed(&self) {
+        self.state().dropped = 0;
     }
 
     /// A vector of `len` elements: zeros if it is fresh (then true), else whatever it held before.
@@ -150,6 +162,8 @@ impl Share {
 
 impl Drop for Share {
     fn drop(&mut self) {
+        // Nothing after `leave`.
+        self.memory.state().dropped += self.bytes;
         self.release();
     }
 }
@@ -168,6 +182,17 @@ mod tests {
             let left = free_host_bytes(Some(1 << 30)).unwrap();
             assert!(0 < left && left < 1 << 30, "{left}");
         }
+    }
+
+    #[test]
+    fn what_a_gpu_may_still_hold_is_counted() {
+        let memory = Arc::new(Memory::default());
+        let [mut host, gpu] = [10, 200].map(|bytes| Share::new(&memory, bytes));
+        host.leave(vec![0u32; 2]);
+        drop((host, gpu));
+        assert_eq!((memory.now(), memory.dropped()), (0, 200));
+        memory.freed();
+        assert_eq!(memory.dropped(), 0);
     }
 
     #[test]

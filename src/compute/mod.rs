@@ -5,6 +5,7 @@
 
 pub mod activate;
 mod adapters;
+mod batch;
 mod buffer;
 mod clock;
 pub mod conv;
@@ -29,11 +30,11 @@ mod tiles;
 pub mod time;
 pub mod words;
 
-pub use adapters::{Choice, Choices, DeviceInfo, Limits, devices};
+pub use adapters::{Checks, Choice, Choices, DeviceInfo, Limits, devices};
 pub use buffer::{Buffer, Element};
 pub use clock::Elapsed;
 pub use device::Device;
 pub use memory::free_host_bytes;
 pub(crate) use patch::check_window;
 pub use team::{Account, Stop, Team};
-pub use tiles::{Tile, Tiles, calibrated};
+pub use tiles::{Tiles, Wide, calibrated};

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
-use super::adapters::{self, Choices, Limits};
+use super::adapters::{self, Checks, Choices, Limits};
 use super::device::Device;
 use crate::error::{Error, Result};
 
@@ -74,7 +74,10 @@ impl Team {
     /// # Errors
     /// Input: no such adapter, or the same one twice. Work: an adapter refuses.
     pub fn open(choices: &Choices, budget: Option<u64>) -> Result<Team> {
-        let open = |(adapter, share)| Ok((Device::of_adapter(adapter, Limits::Own)?.with_budget(budget), share));
+        let open = |(adapter, share)| {
+            let device = Device::of_adapter(adapter, Limits::Own, Checks::Auto)?;
+            Ok((device.with_budget(budget), share))
+        };
         Team::of(adapters::choose_all(choices)?.into_iter().map(open).collect::<Result<_>>()?)
     }
 

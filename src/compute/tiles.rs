@@ -1,5 +1,5 @@
-//! Which tile shapes the matrix kernels use on an adapter: timed once on a small problem, then remembered in a file of
-//! the user's cache folder.
+//! Which variants of the matrix kernels suit an adapter: timed once on a small problem, then remembered in a file of the
+//! user's cache folder.
 //!
 //! `SYNFIT_CACHE` names another folder, or is `off`: nothing is read or written then, and real adapters are timed every
 //! time. A file that cannot be read, does not parse or belongs to another adapter, driver or version is as good as none;
@@ -12,33 +12,64 @@ use serde::{Deserialize, Serialize};
 
 use super::conv::{self, Conv, Start};
 use super::device::Device;
-use super::gram::{Moments, PatchSpec};
+use super::gram::{self, Moments, PatchSpec};
 use crate::error::Result;
 use crate::network::{Shape, Window};
 
-/// The shape of a workgroup's tile.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Tile {
-    /// 64 x 64, 4 x 4 a thread: many workgroups at a time, few registers.
-    #[default]
-    Plain,
-    /// 128 x 128, 8 x 8 a thread: half the loads a product.
-    Wide,
+/// Side of a plain tile, 4 x 4 a thread: many workgroups at a time, few registers.
+pub(crate) const PLAIN: usize = 64;
+/// Side of a wide tile, 8 x 8 a thread: half the loads a product.
+pub(crate) const WIDE: usize = 128;
+
+/// What a kernel's wide tiles take for as many elements as plain ones, in percent of their time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Wide(pub u32);
+
+impl Wide {
+    pub const NEVER: Self = Self(u32::MAX);
+    /// Wherever a plain tile does not hold the smaller side.
+    pub const ALWAYS: Self = Self(0);
+
+    /// From the seconds of either shape on a problem that `tiles` cuts into so many tiles of a side.
+    fn measured(plain: f64, wide: f64, tiles: impl Fn(usize) -> usize) -> Self {
+        let percent = 100.0 * wide / plain * area(PLAIN, &tiles) as f64 / area(WIDE, &tiles) as f64;
+        Self(percent.round().clamp(1.0, 10_000.0) as u32)
+    }
+
+    /// The side of the tiles that make a product sooner: its smaller side is `narrow`, and `tiles` says how many it is cut
+    /// into. What a tile makes beyond the product's edge takes its time, too.
+    pub(crate) fn side(self, narrow: usize, tiles: impl Fn(usize) -> usize) -> usize {
+        let [plain, wide] = [PLAIN, WIDE].map(|side| area(side, &tiles));
+        if narrow > PLAIN && wide * u128::from(self.0) < plain * CLEARLY { WIDE } else { PLAIN }
+    }
 }
 
-/// One choice for every kernel that has variants. Sums of integers are the same with any; others differ in rounding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+fn area(side: usize, tiles: impl Fn(usize) -> usize) -> u128 {
+    (tiles(side) * side * side) as u128
+}
+
+/// The choices of every kernel that has variants. Sums of integers are the same with any; others differ in rounding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tiles {
     /// Moments of reals, of counts; convolutions.
-    pub gram: Tile,
-    pub counts: Tile,
-    pub conv: Tile,
+    pub gram: Wide,
+    pub counts: Wide,
+    pub conv: Wide,
+    /// Small counts are multiplied by packed dot products. Where an adapter emulates those the kernel of reals may be
+    /// faster, and it is exact, too.
+    pub dots: bool,
+}
+
+impl Default for Tiles {
+    fn default() -> Self {
+        Self::all(Wide::NEVER)
+    }
 }
 
 impl Tiles {
-    fn all(tile: Tile) -> Self {
-        Self { gram: tile, counts: tile, conv: tile }
+    fn all(wide: Wide) -> Self {
+        Self { gram: wide, counts: wide, conv: wide, dots: true }
     }
 }
 
@@ -54,22 +85,22 @@ struct Record {
 
 /// Images and channels of the problem that real adapters are timed on: some 10^10 multiplications a kernel.
 const PROBLEM: (usize, usize) = (64, 128);
-/// A wide tile must be so much faster: less is noise.
-const CLEARLY: f64 = 0.97;
+/// Percent of a kernel's time that another may take to be clearly faster: more is noise.
+const CLEARLY: u128 = 97;
 const RUNS: usize = 3;
 
-/// The shapes for an adapter that was just opened.
+/// The choices for an adapter that was just opened.
 pub(super) fn of_adapter(dev: &Device) -> Tiles {
-    if matches!(dev.info().kind.as_str(), "software" | "host") {
+    if dev.info().software() || !dev.is_gpu() {
         return Tiles::default();
     }
     calibrated(dev, cache().as_deref(), PROBLEM).unwrap_or_else(|e| {
-        tracing::debug!("tile shapes were not timed: {e}");
+        tracing::debug!("kernels were not timed: {e}");
         Tiles::default()
     })
 }
 
-/// The shapes that suit an adapter best: from `folder` if it knows them, else timed on a problem of so many images and
+/// The choices that suit an adapter best: from `folder` if it knows them, else timed on a problem of so many images and
 /// channels (of 16 x 16) and left there.
 ///
 /// # Errors
@@ -90,7 +121,7 @@ pub fn calibrated(dev: &Device, folder: Option<&Path>, problem: (usize, usize)) 
     record.tiles = timed(dev, problem)?;
     tracing::debug!("{}: {:?}", info.name, record.tiles);
     if let Some(Err(e)) = file.map(|f| write(&f, &record)) {
-        tracing::debug!("tile shapes are not remembered: {e}");
+        tracing::debug!("what was timed is not remembered: {e}");
     }
     Ok(record.tiles)
 }
@@ -135,13 +166,13 @@ fn write(file: &Path, record: &Record) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Runs every kernel with either shape.
+/// Runs every kernel with either shape of tile.
 fn timed(dev: &Device, (images, channels): (usize, usize)) -> Result<Tiles> {
     let shape = Shape::new(channels, 16, 16);
     let window = Window { kernel: [3, 3], stride: [1, 1], dilation: [1, 1], pad: [1, 1] };
     let spec = PatchSpec { input: shape, window, groups: 1 };
-    let conv = Conv { input: shape, output: shape, window, groups: 1 };
-    let both = [Tile::Plain, Tile::Wide].map(|tile| dev.with_tiles(Tiles::all(tile)));
+    let convolved = Conv { input: shape, output: shape, window, groups: 1 };
+    let both = [Wide::NEVER, Wide::ALWAYS].map(|wide| dev.with_tiles(Tiles::all(wide)));
     let x = vec![1.0f32; images * shape.len()];
     let target = Shape::new(1, shape.h, shape.w);
     let moments = |dev: &Device, counts: bool| -> Result<f64> {
@@ -155,18 +186,21 @@ fn timed(dev: &Device, (images, channels): (usize, usize)) -> Result<Tiles> {
         })
     };
     let convolution = |dev: &Device| -> Result<f64> {
-        let (x, w) = (dev.upload(&x)?, dev.upload(&vec![1.0f32; shape.c * conv.depth()])?);
+        let (x, w) = (dev.upload(&x)?, dev.upload(&vec![1.0f32; shape.c * convolved.depth()])?);
         let mut y = dev.zeros(images * shape.len())?;
-        seconds(dev, || conv::real(dev, &conv, images, &x, &w, Start::Zero, &mut y))
+        seconds(dev, || conv::real(dev, &convolved, images, &x, &w, Start::Zero, &mut y))
     };
-    let better = |run: &dyn Fn(&Device) -> Result<f64>| -> Result<Tile> {
-        let [plain, wide] = [run(&both[0])?, run(&both[1])?];
-        Ok(if wide < CLEARLY * plain { Tile::Wide } else { Tile::Plain })
-    };
+    let timed = |run: &dyn Fn(&Device) -> Result<f64>| -> Result<[f64; 2]> { Ok([run(&both[0])?, run(&both[1])?]) };
+    let (gram, counts, conv) =
+        (timed(&|dev| moments(dev, false))?, timed(&|dev| moments(dev, true))?, timed(&convolution)?);
+    let compared = |[plain, wide]: [f64; 2], tiles: &dyn Fn(usize) -> usize| Wide::measured(plain, wide, tiles);
+    let square = |side| gram::tiles(side, spec.entries(), spec.entries(), true);
+    let best = |[plain, wide]: [f64; 2]| plain.min(wide);
     Ok(Tiles {
-        gram: better(&|dev| moments(dev, false))?,
-        counts: better(&|dev| moments(dev, true))?,
-        conv: better(&convolution)?,
+        gram: compared(gram, &square),
+        counts: compared(counts, &square),
+        conv: compared(conv, &|side| conv::tiles(&convolved, images, side)),
+        dots: 100.0 * best(gram) >= CLEARLY as f64 * best(counts),
     })
 }
 
@@ -179,4 +213,24 @@ fn seconds(dev: &Device, mut run: impl FnMut() -> Result<()>) -> Result<f64> {
         best = best.min(elapsed.gpu.unwrap_or(elapsed.wall));
     }
     Ok(best)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wide_tiles_are_taken_where_their_speed_pays_for_what_they_make_beyond_the_edge() {
+        let square = |n: usize| move |side: usize| gram::tiles(side, n, n, true);
+        let side = |percent: u32, n: usize| Wide(percent).side(n, square(n));
+        // 576 rows are 9 plain tiles, and 640 in 5 wide ones: a third more elements.
+        assert_eq!([side(70, 576), side(75, 576), side(70, 1152), side(90, 1152)], [WIDE, PLAIN, WIDE, WIDE]);
+        assert_eq!([side(100, 1152), side(10, 64), side(10, 65)], [PLAIN, PLAIN, WIDE]);
+        for n in [64, 65, 576, 2304] {
+            assert_eq!(Wide::NEVER.side(n, square(n)), PLAIN);
+            assert_eq!(Wide::ALWAYS.side(n, square(n)), if n > 64 { WIDE } else { PLAIN });
+        }
+        assert_eq!(Wide::measured(2.0, 1.0, |_| 1), Wide(13));
+        assert_eq!(Wide::measured(2.0, 1.0, |side| 1024 / side * (1024 / side)), Wide(50));
+    }
 }

@@ -6,7 +6,7 @@ use std::fmt::{self, Write};
 use serde::{Deserialize, Serialize};
 
 use super::{Images, Options};
-use crate::compute::{Account, Device, Team};
+use crate::compute::{Account, Device, Team, Tiles};
 use crate::error::Result;
 use crate::network::{Network, Op};
 
@@ -18,6 +18,8 @@ pub struct Fingerprint {
     pub synfit: String,
     /// Name, backend and driver; of several each, with its share; the budget of those that have one.
     pub device: String,
+    /// Of each. They were timed and might come out otherwise another time: who goes on takes them over.
+    pub tiles: Vec<Tiles>,
     pub network: u64,
     pub images: u64,
     pub options: u64,
@@ -32,6 +34,7 @@ impl Fingerprint {
         Ok(Self {
             synfit: env!("CARGO_PKG_VERSION").to_string(),
             device: devices(team),
+            tiles: team.devices().map(Device::tiles).collect(),
             network: network_hash(network),
             images: images_hash(images)?,
             options: {
@@ -42,7 +45,12 @@ impl Fingerprint {
         })
     }
 
-    /// In what `other` differs, in words; `None` where it does not.
+    /// Sets the devices to the kernels that it was made with.
+    pub fn take_over(&self, team: &Team) {
+        team.devices().zip(&self.tiles).for_each(|(device, tiles)| device.set_tiles(*tiles));
+    }
+
+    /// In what `other` differs that cannot be taken over, in words; `None` where it does not.
     pub fn difference(&self, other: &Self) -> Option<&'static str> {
         match () {
             () if self.synfit != other.synfit => Some("version of synfit"),

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde::{Deserialize, Serialize};
 
 use super::safetensors;
+use crate::compute::{Team, Tiles};
 use crate::convert::{Fingerprint, Finished, Hash, LayerRecord};
 use crate::error::{Error, Result};
 use crate::spiking::SpikingNetwork;
@@ -62,15 +63,22 @@ impl Checkpoint {
         self.layers.load(Ordering::Relaxed)
     }
 
-    /// The finished layers in their order.
+    /// The finished layers in their order. The layers to come are made with the same kernels: `team` is set to them.
     ///
     /// # Errors
     /// Input: a file is missing, damaged, or from a conversion of something else.
-    pub fn read(&self) -> Result<Vec<Finished>> {
-        (0..self.layers()).map(|layer| self.read_layer(layer)).collect()
+    pub fn read(&mut self, team: &Team) -> Result<Vec<Finished>> {
+        let mut layers = Vec::new();
+        for layer in 0..self.layers() {
+            let (finished, tiles) = self.read_layer(layer)?;
+            self.fingerprint.tiles = tiles;
+            layers.push(finished);
+        }
+        self.fingerprint.take_over(team);
+        Ok(layers)
     }
 
-    fn read_layer(&self, layer: usize) -> Result<Finished> {
+    fn read_layer(&self, layer: usize) -> Result<(Finished, Vec<Tiles>)> {
         let path = self.path(layer);
         let wrong = |why: String| Error::input(path.display().to_string(), format!("{why}; convert without --resume"));
         let file = fs::read(&path).map_err(|e| wrong(e.to_string()))?;
@@ -83,7 +91,7 @@ impl Checkpoint {
         if let Some(what) = note.fingerprint.difference(&self.fingerprint) {
             return Err(wrong(format!("was made with another {what}")));
         }
-        Ok(Finished { node, record: note.record })
+        Ok((Finished { node, record: note.record }, note.fingerprint.tiles))
     }
 
     /// Adds the last node of `net`.

@@ -9,15 +9,15 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use proptest::prelude::*;
 use synfit::chip::Chip;
-use synfit::compute::{Choice, Device, Limits};
+use synfit::compute::{Checks, Choice, Device, Limits};
 use synfit::convert::{Choose, Initial, Keep, NoiseUse, Options, Populations, Response, Ridge, Settle, Targets};
 use synfit::network::{Shape, Window};
 use synfit::spiking::Schedule;
 
 /// What kernel tests run on: the GPU (a software one will do) with its own limits, the CPU, the GPU held to exactly
-/// WebGPU's default limits without any optional feature, and, where there is one, an adapter of OpenGL. Kernel tests
-/// never skip: no adapter is a failure. One thread has them at a time, to its end: OpenGL's contexts give up on waiting for
-/// one another on a busy machine.
+/// WebGPU's default limits without any optional feature and with shaders compiled without checks (a release on a real GPU
+/// does without), and, where there is one, an adapter of OpenGL. Kernel tests never skip: no adapter is a failure. One
+/// thread has them at a time, to its end: OpenGL's contexts give up on waiting for one another on a busy machine.
 pub fn devices() -> &'static [Device] {
     static ONE: Mutex<()> = Mutex::new(());
     thread_local! {
@@ -29,9 +29,9 @@ pub fn devices() -> &'static [Device] {
 fn all_devices() -> &'static [Device] {
     static DEVICES: OnceLock<Vec<Device>> = OnceLock::new();
     DEVICES.get_or_init(|| {
-        let open = |limits| Device::open_with(Choice::Gpu, limits);
-        let own = open(Limits::Own).expect("the tests need an adapter: install mesa-vulkan-drivers");
-        let default = open(Limits::Default).expect("an adapter has WebGPU's default limits");
+        let open = |limits, checks| Device::open_checked(Choice::Gpu, limits, checks);
+        let own = open(Limits::Own, Checks::On).expect("the tests need an adapter: install mesa-vulkan-drivers");
+        let default = open(Limits::Default, Checks::Off).expect("an adapter has WebGPU's default limits");
         [own, Device::cpu(), default].into_iter().chain(Device::open(Choice::OpenGl)).collect()
     })
 }

@@ -1,12 +1,14 @@
 //! The GPU side of the moments: which pairs of views are multiplied when and by which kernel, and how their partial sums
 //! reach f64.
 
+use rayon::prelude::*;
+
 use super::{EXACT, Layer, PatchSpec, Sums};
 use crate::compute::buffer::Buffer;
 use crate::compute::device::Device;
 use crate::compute::gpu::{Bind, Dispatch, Shader};
 use crate::compute::patch::WindowParams;
-use crate::compute::tiles::Tile;
+use crate::compute::tiles::WIDE;
 use crate::error::{Error, Result};
 use crate::network::{Shape, Window};
 
@@ -21,12 +23,14 @@ pub(super) const BLOCK: usize = 16 * CHUNK;
 const LONGEST: usize = 1 << 15;
 /// Splits begin at multiples of so many samples.
 const STRIDE: usize = 64;
-/// Workgroups that keep any GPU busy; small layers get there by splitting the samples.
-const BUSY: usize = 512;
+/// Workgroups that keep a software rasterizer busy, or any GPU; small layers get there by splitting the samples. Twelve
+/// waves of a large GPU's workgroups: the last one hardly counts.
+const BUSY: [usize; 2] = [512, 2048];
 /// Bytes of one part's partial sums when split for the sake of parallelism, and the share of a device's room that they may
 /// take.
-const MOST_SPLIT_BYTES: usize = 32 << 20;
+const MOST_SPLIT_BYTES: [u64; 2] = [32 << 20, 256 << 20];
 const SPLIT_SHARE: u64 = 16;
+const MOST_SPLITS: usize = 64;
 
 const SMALL: usize = 16;
 
@@ -62,8 +66,9 @@ struct Part {
     splits: usize,
     /// Most samples that a partial sum may take.
     block: usize,
-    /// Samples that the partial sums have taken since the last transfer, at most.
+    /// Samples that the partial sums have taken since the last transfer, at most, and the splits that have taken any.
     held: usize,
+    used: usize,
     /// splits x groups x rows x columns of f32 or u32.
     sums: Buffer<u32>,
 }
@@ -100,6 +105,19 @@ struct Params {
     wide: [u32; 3],
 }
 
+impl Part {
+    /// Splits that have any of `samples` when each takes so many.
+    fn splits_of(&self, samples: usize, each: usize) -> usize {
+        self.splits.min(samples.div_ceil(each))
+    }
+}
+
+/// Tiles of a side that cover a product, a symmetric one's lower half.
+pub(in crate::compute) fn tiles(side: usize, rows: usize, columns: usize, symmetric: bool) -> usize {
+    let [high, wide] = [rows, columns].map(|len| len.div_ceil(side));
+    if symmetric { high * (high + 1) / 2 } else { high * wide }
+}
+
 impl Accumulator {
     pub(super) fn new(dev: &Device, layer: &Layer) -> Self {
         let mut views = Vec::new();
@@ -132,13 +150,14 @@ impl Accumulator {
         self.total.h = vec![];
     }
 
-    fn plan(&mut self) -> Result<()> {
+    /// `samples`: of the first call, others will be like it.
+    fn plan(&mut self, samples: usize) -> Result<()> {
         let z = self.views.len() - 1;
         for a in 0..=z {
-            self.part(a, None)?;
+            self.part(a, None, samples)?;
             if self.symmetric || a == z {
                 for b in 0..=a.min(z - 1) {
-                    self.part(a, Some(b))?;
+                    self.part(a, Some(b), samples)?;
                 }
             }
         }
@@ -149,13 +168,14 @@ impl Accumulator {
     fn kernel(&self, a: usize, b: Option<usize>, rows: usize, columns: usize) -> (usize, bool) {
         let inputs = a + 1 < self.views.len();
         let counts = inputs && matches!(self.values, Values::Count(_));
-        let tiles = self.dev.tiles();
-        let side = |tile| if tile == Tile::Wide && rows.min(columns) > 64 { 128 } else { 64 };
-        match b {
-            None => (1, counts),
-            Some(_) if rows.min(columns) <= SMALL => (SMALL, false),
-            Some(_) if counts => (side(tiles.counts), true),
-            Some(_) => (side(tiles.gram), false),
+        let choice = self.dev.tiles();
+        let Some(b) = b else { return (1, counts) };
+        // counts by the kernel of reals where its partial sums need not be fetched more often for them
+        let counts = counts && (choice.dots || self.block(true, true, false) < BLOCK);
+        let wide = if counts { choice.counts } else { choice.gram };
+        match rows.min(columns) {
+            ..=SMALL => (SMALL, false),
+            narrow => (wide.side(narrow, |side| tiles(side, rows, columns, a == b)), counts),
         }
     }
 
@@ -178,7 +198,7 @@ impl Accumulator {
     }
 
     /// Cuts one product into bands of rows whose sums fit a buffer, and its samples into enough splits.
-    fn part(&mut self, a: usize, b: Option<usize>) -> Result<()> {
+    fn part(&mut self, a: usize, b: Option<usize>, samples: usize) -> Result<()> {
         let (rows, groups) = (self.views[a].rows, self.total.groups);
         let inputs = a + 1 < self.views.len();
         let (side, counts) = self.kernel(a, b, rows, b.map_or(1, |b| self.views[b].rows));
@@ -188,7 +208,10 @@ impl Accumulator {
         if fit < rows && (groups > 1 || fit < 128) {
             return Err(Error::work("moments", format!("{groups} groups of {rows} x {columns} sums exceed a buffer")));
         }
-        let most_split = (self.dev.room() / SPLIT_SHARE).min(MOST_SPLIT_BYTES as u64) as usize;
+        let real = usize::from(!self.dev.info().software());
+        let most_bytes = MOST_SPLIT_BYTES[real].min(self.dev.room() / SPLIT_SHARE).min(self.dev.max_buffer_bytes());
+        // A split is fetched and added up by the host: on a real GPU that takes longer than to do few samples in turn.
+        let most_splits = if real == 1 { samples.div_ceil(CHUNK).min(MOST_SPLITS) } else { MOST_SPLITS };
         let band = if fit < rows { fit / 128 * 128 } else { rows };
         for first_row in (0..rows).step_by(band) {
             let here = band.min(rows - first_row);
@@ -197,10 +220,12 @@ impl Accumulator {
                 Some(_) => here.div_ceil(side) * columns.div_ceil(side),
                 None => here.div_ceil(8),
             };
-            let splits = BUSY.div_ceil(groups * tiles).min(64).min(most_split / (here * row_bytes)).max(1);
+            let fit = most_bytes as usize / (here * row_bytes);
+            let splits = BUSY[real].div_ceil(groups * tiles).min(most_splits).min(fit).max(1);
             let sums = self.dev.zeros(splits * here * groups * columns)?;
             let block = self.block(inputs, b.is_some(), counts);
-            let part = Part { a, b, first_row, rows: here, columns, side, counts, splits, block, held: 0, sums };
+            let part =
+                Part { a, b, first_row, rows: here, columns, side, counts, splits, block, held: 0, used: 0, sums };
             self.parts.push(part);
         }
         Ok(())
@@ -209,7 +234,7 @@ impl Accumulator {
     pub(super) fn add(&mut self, layer: &Layer, images: usize, xs: &[&Buffer<f32>], z: &Buffer<f32>) -> Result<()> {
         let samples = images * layer.output.area();
         if self.parts.is_empty() {
-            self.plan()?;
+            self.plan(samples)?;
         }
         for n in 0..self.parts.len() {
             let mut first = 0;
@@ -225,6 +250,7 @@ impl Accumulator {
                 self.dispatch(n, images, (first, samples), (chunks, length), |v| xs.get(v).copied().unwrap_or(z))?;
                 let part = &mut self.parts[n];
                 part.held += length * chunks;
+                part.used = part.used.max(part.splits_of(samples - first, length * chunks));
                 first += part.splits * length * chunks;
             }
         }
@@ -270,16 +296,15 @@ impl Accumulator {
         let entry = match (part.b, part.side) {
             (None, _) => "sums",
             (_, SMALL) => "pair_small",
-            (_, 64) => "pair",
-            _ => "pair_wide",
+            (_, WIDE) => "pair_wide",
+            _ => "pair",
         };
         let tiles = match part.b {
             Some(_) => part.rows.div_ceil(part.side) * part.columns.div_ceil(part.side),
             None => part.rows,
         };
         let shader = if part.counts { COUNTS } else { REALS };
-        // splits that have samples
-        let splits = part.splits.min((samples - first_sample).div_ceil(chunks * length));
+        let splits = part.splits_of(samples - first_sample, chunks * length);
         let groups = (splits * groups * tiles) as u64;
         gpu.run(
             &Dispatch { shader, entry, scalar: "f32", constants: &[], params, groups },
@@ -293,30 +318,40 @@ impl Accumulator {
         if part.held == 0 {
             return Ok(());
         }
-        let sums = self.dev.download(&part.sums)?;
+        let slot = part.rows * part.columns;
+        let sums = self.dev.download_range(&part.sums, 0, part.used * self.total.groups * slot)?;
         self.dev.fill(&mut part.sums, 0)?;
-        part.held = 0;
+        (part.held, part.used) = (0, 0);
         let total = &mut self.total;
         let targets = part.a + 1 == self.views.len();
         let value = |bits: u32| if part.counts { f64::from(bits) } else { f64::from(f32::from_bits(bits)) };
-        for (slot, sums) in sums.chunks(part.rows * part.columns).enumerate() {
-            let group = slot % total.groups;
-            for (r, sums) in sums.chunks(part.columns).enumerate() {
-                let row = self.views[part.a].offset + part.first_row + r;
-                let Some(b) = part.b else {
+        let first = self.views[part.a].offset + part.first_row;
+        let Some(b) = part.b else {
+            for (slot, sums) in sums.chunks(slot).enumerate() {
+                let group = slot % total.groups;
+                for (r, sums) in sums.chunks(part.columns).enumerate() {
                     if targets {
-                        total.z_sum[group * total.m + row] += value(sums[0]);
-                        total.zz[group * total.m + row] += value(sums[1]);
+                        total.z_sum[group * total.m + first + r] += value(sums[0]);
+                        total.zz[group * total.m + first + r] += value(sums[1]);
                     } else {
-                        total.x_sum[group * total.n + row] += value(sums[0]);
+                        total.x_sum[group * total.n + first + r] += value(sums[0]);
                     }
-                    continue;
-                };
-                let (matrix, height) = if targets { (&mut total.b, total.m) } else { (&mut total.h, total.n) };
-                let line = &mut matrix[(group * height + row) * total.n + self.views[b].offset..][..part.columns];
-                line.iter_mut().zip(sums).for_each(|(t, &s)| *t += value(s));
+                }
             }
-        }
+            return Ok(());
+        };
+        let (matrix, height) = if targets { (&mut total.b, total.m) } else { (&mut total.h, total.n) };
+        let (groups, column) = (total.groups, self.views[b].offset);
+        // Every line takes its splits in their order.
+        matrix.par_chunks_mut(total.n.max(1)).enumerate().for_each(|(line, to)| {
+            let (group, row) = (line / height, line % height);
+            let Some(r) = row.checked_sub(first).filter(|r| *r < part.rows) else { return };
+            let to = &mut to[column..][..part.columns];
+            for sums in sums.chunks(slot).skip(group).step_by(groups) {
+                let sums = &sums[r * part.columns..][..part.columns];
+                to.iter_mut().zip(sums).for_each(|(t, &s)| *t += value(s));
+            }
+        });
         Ok(())
     }
 
