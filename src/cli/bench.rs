@@ -167,9 +167,9 @@ fn measure(wanted: &Wanted, choice: Choice, progress: &Progress) -> Result<Measu
     for shape in wanted.networks.as_deref().unwrap_or(usual) {
         go_on(progress)?;
         let built = shape.build(wanted.job.seed.unwrap_or_default());
-        let options = wanted.job.clone().resolved(&built.network)?.options(&built.network)?;
         // A fresh device, so that its peak of memory is this conversion's.
         let dev = Device::open(choice)?;
+        let options = wanted.job.clone().resolved(&built.network)?.options_on(&built.network, &(&dev).into())?;
         let done = conversions::conversion(&dev, *shape, &built, wanted.images, &options, progress);
         conversions.push(done.map_err(|e| if e.subject.is_empty() { e } else { e.within(shape) })?);
     }

@@ -109,6 +109,7 @@ pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])], keep: K
         check_labels(&network, labels, test.len())?;
     }
     let team = located.open_devices()?;
+    let options = first.options_on(&network, &team)?;
     tracing::info!("opened {team}");
     let read = start.elapsed().as_secs_f64();
 
@@ -118,7 +119,7 @@ pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])], keep: K
     let (job, conversion, checkpoint) = match (wanted, keep) {
         (Some(wanted), _) => {
             let (steps, conversion) = search::fewest(wanted, |steps| {
-                let options = located.with_steps(steps).options(&network)?;
+                let options = located.with_steps(steps).options_on(&network, &team)?;
                 let conversion = convert::convert(&team, &network, &calibration, &options, folder.path(), &progress)?;
                 let record = compare(&team, &conversion.spiking, &trial, options.batch_bytes, &progress)?;
                 progress.done();

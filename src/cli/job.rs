@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::memory::Memory;
+use super::memory::{self, Memory};
 use super::timing::{Auto, Choice, PerUnit, Steps, Timing};
 use crate::compare::Decision;
 use crate::compute::{Choices, Team};
@@ -224,7 +224,7 @@ pub struct JobArgs {
     pub seed: Option<u64>,
     /// Memory for activations and spikes in flight, in MiB, or with a unit: 160, 2G; or batch=SIZE (the same), host=SIZE (the
     /// whole process) and device=SIZE (all buffers of a GPU), with commas: host=2G,device=8G. What has no room on a GPU is
-    /// done on the host [default: 160]
+    /// done on the host. auto: 160, on discrete GPUs 1024 [default: auto]
     #[arg(long, value_name = "SIZE", help_heading = "Run")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<Memory>,
@@ -390,7 +390,7 @@ impl JobArgs {
                 return Err(Error::input(key, format!("{number} is outside {least}..=64")));
             }
         }
-        let memory = given("memory", &self.memory)?;
+        let bounds = given("memory", &self.memory)?;
         Ok(Options {
             chip,
             steps,
@@ -420,8 +420,8 @@ impl JobArgs {
             population,
             remainder: self.remainder_spikes()?.unwrap_or(0),
             decides: self.decision(network)? != Decision::None,
-            batch_bytes: memory.batch,
-            host_bytes: memory.host,
+            batch_bytes: bounds.batch.unwrap_or(memory::USUAL_BATCH),
+            host_bytes: bounds.host,
             seed: *given("seed", &self.seed)?,
         })
     }
@@ -444,6 +444,12 @@ impl JobArgs {
     /// Opens them.
     pub fn open_devices(&self) -> Result<Team> {
         Team::open(&self.device_list()?, given("memory", &self.memory)?.device)
+    }
+
+    /// `options` with batches of a size that suits the devices.
+    pub fn options_on(&self, network: &Network, team: &Team) -> Result<Options> {
+        let batch_bytes = given("memory", &self.memory)?.batch_on(team);
+        Ok(Options { batch_bytes, ..self.options(network)? })
     }
 
     /// Names the first key that is needed and missing.

@@ -5,20 +5,23 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::compute::Team;
 use crate::error::{Error, Result};
 
 const MIB: u64 = 1 << 20;
 /// Bytes of a batch: those that make sense, and the usual.
 const BATCH: (u64, u64) = (16 * MIB, 1 << 40);
-const USUAL_BATCH: u64 = 160 * MIB;
+pub const USUAL_BATCH: u64 = 160 * MIB;
+/// The usual on discrete GPUs, which small batches leave idle: an estimate from transfers and dispatches, not measured.
+const LARGE_BATCH: u64 = 1024 * MIB;
 /// A budget below this holds nothing.
 const LEAST: u64 = 64 * MIB;
 
 /// Bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Memory {
-    /// Activations and spikes of a batch, in the memory of the device that it is on.
-    pub batch: u64,
+    /// Activations and spikes of a batch, in the memory of the device that it is on; `None` leaves it to the device.
+    pub batch: Option<u64>,
     /// The whole process, in the host's memory.
     pub host: Option<u64>,
     /// All buffers on a GPU; on each, of several.
@@ -27,7 +30,15 @@ pub struct Memory {
 
 impl Default for Memory {
     fn default() -> Self {
-        Self { batch: USUAL_BATCH, host: None, device: None }
+        Self { batch: None, host: None, device: None }
+    }
+}
+
+impl Memory {
+    /// Bytes of a batch on `team`.
+    pub fn batch_on(&self, team: &Team) -> u64 {
+        let discrete = team.devices().all(|dev| dev.info().kind == "discrete");
+        self.batch.unwrap_or(if discrete { LARGE_BATCH } else { USUAL_BATCH })
     }
 }
 
@@ -47,7 +58,7 @@ fn size(text: &str) -> Option<u64> {
 impl FromStr for Memory {
     type Err = Error;
 
-    /// `160` or `2G` (the batch), or `batch=`, `host=` and `device=` with sizes, as many as wanted, with commas.
+    /// `auto`, `160` or `2G` (the batch), or `batch=`, `host=` and `device=` with sizes, as many as wanted, with commas.
     fn from_str(text: &str) -> Result<Self> {
         let wrong = |why: String| Error::input("memory", why);
         let of = |text: &str| {
@@ -55,8 +66,12 @@ impl FromStr for Memory {
             size(text).ok_or_else(|| wrong(format!("{:?} is no size: {form}", text.trim())))
         };
         let mut memory = Memory::default();
+        let batch = |bytes: u64| Some(bytes.clamp(BATCH.0, BATCH.1));
+        if text.trim() == "auto" {
+            return Ok(memory);
+        }
         if !text.contains(['=', ',']) {
-            return Ok(Memory { batch: of(text)?.clamp(BATCH.0, BATCH.1), ..memory });
+            return Ok(Memory { batch: batch(of(text)?), ..memory });
         }
         let mut named = Vec::new();
         for item in text.split(',') {
@@ -69,7 +84,7 @@ impl FromStr for Memory {
             named.push(name);
             let bytes = of(bytes)?;
             match name {
-                "batch" => memory.batch = bytes.clamp(BATCH.0, BATCH.1),
+                "batch" => memory.batch = batch(bytes),
                 "host" | "device" if bytes < LEAST => {
                     return Err(wrong(format!("{name}: less than {} MiB hold no conversion", LEAST / MIB)));
                 }
@@ -86,12 +101,16 @@ impl fmt::Display for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mib = |bytes: u64| bytes as f64 / MIB as f64;
         if (self.host, self.device) == (None, None) {
-            return write!(f, "{}", mib(self.batch));
+            return match self.batch {
+                None => f.write_str("auto"),
+                Some(batch) => write!(f, "{}", mib(batch)),
+            };
         }
-        write!(f, "batch={}", mib(self.batch))?;
-        for (name, bytes) in [("host", self.host), ("device", self.device)] {
+        let mut before = "";
+        for (name, bytes) in [("batch", self.batch), ("host", self.host), ("device", self.device)] {
             if let Some(bytes) = bytes {
-                write!(f, ",{name}={}", mib(bytes))?;
+                write!(f, "{before}{name}={}", mib(bytes))?;
+                before = ",";
             }
         }
         Ok(())
@@ -101,9 +120,11 @@ impl fmt::Display for Memory {
 impl Serialize for Memory {
     /// Whole MiB of a batch alone are a number, as ever.
     fn serialize<S: Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
-        match self.batch.is_multiple_of(MIB) && (self.host, self.device) == (None, None) {
-            true => to.serialize_u64(self.batch / MIB),
-            false => to.collect_str(self),
+        match self.batch {
+            Some(batch) if batch.is_multiple_of(MIB) && (self.host, self.device) == (None, None) => {
+                to.serialize_u64(batch / MIB)
+            }
+            _ => to.collect_str(self),
         }
     }
 }
@@ -132,16 +153,17 @@ mod tests {
     fn sizes_are_read_and_nonsense_is_refused() {
         let memory = |text: &str| text.parse::<Memory>();
         let usual = Memory::default();
-        assert_eq!(memory("160").unwrap(), usual);
-        assert_eq!(memory("2G").unwrap(), Memory { batch: 2048 * MIB, ..usual });
+        assert_eq!(memory("auto").unwrap(), usual);
+        assert_eq!(usual.batch_on(&(&crate::compute::Device::cpu()).into()), USUAL_BATCH);
+        assert_eq!(memory("2G").unwrap(), Memory { batch: Some(2048 * MIB), ..usual });
         // a batch is never so small or so large that it makes no sense
-        assert_eq!(memory("1").unwrap().batch, 16 * MIB);
+        assert_eq!(memory("1").unwrap().batch, Some(16 * MIB));
         let both = Memory { host: Some(2048 * MIB), device: Some(512 * MIB), ..usual };
         assert_eq!(memory("host=2G,device=512").unwrap(), both);
         assert_eq!(memory("device=0.5GiB, host=2048MiB").unwrap(), both);
         assert_eq!(
             memory("batch=32M,host=1G").unwrap(),
-            Memory { batch: 32 * MIB, host: Some(1024 * MIB), device: None }
+            Memory { batch: Some(32 * MIB), host: Some(1024 * MIB), device: None }
         );
         for (text, word) in [
             ("", "no size"),
@@ -170,8 +192,10 @@ mod tests {
             memory: Memory,
         }
         for (text, written) in [
+            ("auto", "memory = \"auto\""),
             ("160", "memory = 160"),
-            ("host=2G,device=100.5", "memory = \"batch=160,host=2048,device=100.5\""),
+            ("host=2G,device=100.5", "memory = \"host=2048,device=100.5\""),
+            ("batch=160,host=2G", "memory = \"batch=160,host=2048\""),
             ("16.5", "memory = \"16.5\""),
         ] {
             let job = Job { memory: text.parse().unwrap() };

@@ -124,7 +124,7 @@ fn run_sweep(args: &Args, job: &JobArgs, former: JobArgs) -> Result<()> {
     let network = network::read(Path::new(model))?;
     let whole = JobArgs { keep: None, ..job.clone() }.resolved(&network)?;
     let network = whole.shaped(network)?;
-    let options = whole.options(&network)?;
+    whole.options(&network)?;
     let wanted: Vec<&str> = args
         .keep
         .iter()
@@ -141,6 +141,7 @@ fn run_sweep(args: &Args, job: &JobArgs, former: JobArgs) -> Result<()> {
     let test = whole.test_images(&network)?;
     let labels = whole.test_labels(&test)?;
     let team = whole.open_devices()?;
+    let options = whole.options_on(&network, &team)?;
     let scratch = tempfile::tempdir().map_err(|e| Error::work("temporary folder", e.to_string()))?;
     let progress = Progress::new()?;
     let mut swept = vec![];

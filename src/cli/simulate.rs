@@ -92,10 +92,10 @@ pub fn run(args: &Args) -> Result<()> {
     {
         return Err(Error::input(args.dir.display().to_string(), format!("was not converted from {model}")));
     }
-    let options = job.options(&network)?;
     let images = job.test_images(&network)?;
     let labels = job.test_labels(&images)?;
     let team = job.open_devices()?;
+    let options = job.options_on(&network, &team)?;
     let progress = Progress::new()?;
     let trial =
         Trial { network: &network, images: &images, labels: labels.as_deref(), decision: job.decision(&network)? };

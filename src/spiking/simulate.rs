@@ -185,7 +185,12 @@ impl<'a> Simulation<'a> {
                 Output::Values(_) => return Err(Error::work(&node.name, "a readout before the output")),
                 Output::Trains(trains) => {
                     if node.firing().is_some() || !self.fan_out[i].is_empty() || i == net.output {
-                        let total = dev.download(&trains.totals(dev)?)?;
+                        let each = if trains.steps == 1 { u64::from(net.steps) } else { 1 };
+                        let total = match i == net.output {
+                            true => trains.totals(dev)?,
+                            false => trains.sums(dev, node.shape.len(), node.peak.saturating_mul(each))?,
+                        };
+                        let total = dev.download(&total)?;
                         if node.firing().is_some() {
                             activity.spikes[i] += total.iter().map(|&n| n as u64).sum::<u64>();
                         }

@@ -3,6 +3,7 @@
 use std::ops::Deref;
 
 use crate::compute::spikes::Spikes;
+use crate::compute::step::MOST_STEPS;
 use crate::compute::words::{self, Packing};
 use crate::compute::{Buffer, Device, time};
 use crate::error::Result;
@@ -117,7 +118,26 @@ impl Trains {
             }
         }
     }
+
+    /// Sums of the counts of `elements` over steps and at least some of the images, `[..][element]`, where that saves a
+    /// transfer: all that a sum over a batch needs. No count is above `peak`.
+    pub(super) fn sums(&self, dev: &Device, elements: usize, peak: u64) -> Result<Buffer<f32>> {
+        let frames = self.steps * self.images;
+        match &self.data {
+            Data::Counts(counts)
+                if dev.is_gpu() && frames <= MOST_STEPS && peak.saturating_mul(frames as u64) <= EXACT =>
+            {
+                let mut y = dev.scratch(elements)?;
+                time::total(dev, frames, elements, counts, &mut y)?;
+                Ok(y)
+            }
+            _ => self.totals(dev),
+        }
+    }
 }
+
+/// Sums that f32 holds exactly.
+const EXACT: u64 = 1 << 24;
 
 impl From<Spikes> for Trains {
     fn from(spikes: Spikes) -> Trains {
