@@ -2,6 +2,7 @@
 //   activate: the trained network's activation functions (src/network/layers.rs `Activation`), by `kind`
 //   affine:   y = a[channel] y + b[channel]
 //   add:      y = y + a, element by element
+//   lacking:  y, what a current lacks of the wanted a, made what it lacks of those that give the same response (`needed`)
 #import shared/keep
 #import shared/exponential
 #import shared/index
@@ -58,5 +59,21 @@ fn add(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: ve
     let i = workgroup_number(wid, count) * 256u + t;
     if i < p.len {
         y[i] = y[i] + a[i];
+    }
+}
+
+@compute @workgroup_size(256)
+fn lacking(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>,
+           @builtin(local_invocation_index) t: u32) {
+    let i = workgroup_number(wid, count) * 256u + t;
+    if i >= p.len {
+        return;
+    }
+    let wanted = a[i];
+    let current = wanted - y[i];
+    if wanted <= 0.0 {
+        y[i] = min(-current, 0.0);
+    } else if wanted >= p.alpha {
+        y[i] = max(p.alpha - current, 0.0);
     }
 }

@@ -100,6 +100,27 @@ proptest! {
     }
 
     #[test]
+    fn currents_lack_what_their_response_does(len in 0..=9000usize, top in 0.2f32..2.0, seed in 0..1000u64) {
+        let (u, rest) = (reals(seed, len), reals(seed + 1, len));
+        let u: Vec<f32> = u.iter().map(|u| 2.0 * u).collect();
+        let found = devices().iter().map(|dev| {
+            let (ud, mut rd) = (dev.upload(&u).unwrap(), dev.upload(&rest).unwrap());
+            activate::lacking(dev, top, &ud, &mut rd).unwrap();
+            assert!(activate::lacking(dev, top, &dev.zeros(len + 1).unwrap(), &mut rd).is_err());
+            dev.download(&rd).unwrap()
+        });
+        for found in found {
+            for ((&u, &rest), &lacks) in u.iter().zip(&rest).zip(&found) {
+                // with what is lacking the response is the wanted one, and no smaller change does
+                let (current, clip) = (u - rest, |v: f32| v.clamp(0.0, top));
+                prop_assert!((clip(current + lacks) - clip(u)).abs() < 1e-6);
+                prop_assert!(lacks.abs() <= rest.abs() + 1e-6);
+                prop_assert!(lacks == 0.0 || (clip(current) - clip(u)).abs() > 0.0 || (lacks - rest).abs() < 1e-6);
+            }
+        }
+    }
+
+    #[test]
     fn sums_element_by_element(len in 0..=9000usize, seed in 0..1000u64) {
         let (x, y) = (reals(seed, len), reals(seed + 1, len));
         let want: Vec<f32> = x.iter().zip(&y).map(|(x, y)| x + y).collect();

@@ -1,5 +1,5 @@
-//! Elementwise maps in place (shaders/activate.wgsl): the trained network's activations, per-channel affine maps and
-//! sums.
+//! Elementwise maps in place (shaders/activate.wgsl): the trained network's activations, per-channel affine maps, sums, and
+//! what currents lack of response-aware targets.
 
 use rayon::prelude::*;
 
@@ -115,4 +115,55 @@ pub fn add(dev: &Device, x: &Buffer<f32>, y: &mut Buffer<f32>) -> Result<()> {
     let blocks = y.host_mut()?.par_chunks_mut(BLOCK).zip(x.par_chunks(BLOCK));
     blocks.for_each(|(y, x)| y.iter_mut().zip(x).for_each(|(y, x)| *y += x));
     Ok(())
+}
+
+/// rest <- `needed(u, rest, top)`, element by element. Errors: lengths.
+pub fn lacking(dev: &Device, top: f32, u: &Buffer<f32>, rest: &mut Buffer<f32>) -> Result<()> {
+    expect_len("targets", u, rest.len())?;
+    if let Some(gpu) = dev.gpu() {
+        let params = Params { len: rest.len() as u32, kind: 0, alpha: top, beta: 0.0, channels: 1, area: 1, zero: 0 };
+        // The second table is not read; an empty one stands in.
+        let none = dev.zeros::<f32>(0)?;
+        let groups = rest.len().div_ceil(256) as u64;
+        return gpu.run(
+            &Dispatch { shader: SHADER, entry: "lacking", scalar: "f32", constants: &[], params, groups },
+            &[Bind::In(u.gpu()?), Bind::In(none.gpu()?), Bind::Out(rest.gpu()?)],
+        );
+    }
+    let u = u.host()?;
+    let blocks = rest.host_mut()?.par_chunks_mut(BLOCK).zip(u.par_chunks(BLOCK));
+    blocks.for_each(|(rest, u)| rest.iter_mut().zip(u).for_each(|(rest, &u)| *rest = needed(u, *rest, top)));
+    Ok(())
+}
+
+/// What a current, which lacks `rest` of u, lacks of the nearest one that gives the response clip(u, 0, top).
+fn needed(u: f32, rest: f32, top: f32) -> f32 {
+    let current = u - rest;
+    if u <= 0.0 {
+        (-current).min(0.0)
+    } else if u >= top {
+        (top - current).max(0.0)
+    } else {
+        rest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::needed;
+
+    #[test]
+    fn a_current_beyond_the_end_lacks_nothing() {
+        // (u, current) -> what is lacking
+        for (u, current, lacks) in [
+            (-2.0, -0.5, 0.0),
+            (-2.0, 0.25, -0.25),
+            (0.5, 0.25, 0.25),
+            (0.5, -0.5, 1.0),
+            (3.0, 2.0, 0.0),
+            (3.0, 0.5, 0.5),
+        ] {
+            assert_eq!(needed(u, u - current, 1.0), lacks, "u = {u}, current = {current}");
+        }
+    }
 }

@@ -7,8 +7,6 @@
 //!     sum dist(W x + b, { currents that give clip(u, 0, top) })^2,
 //! which is convex and bounds the response error, because the response is 1-Lipschitz. H stays; only B is summed again.
 
-use rayon::prelude::*;
-
 use super::Targets;
 use super::encode::{self, Code};
 use super::layer::{Rows, Task};
@@ -67,10 +65,8 @@ impl Walk<'_> {
                 let xs = at.rates(task)?;
                 let xs: Vec<_> = xs.iter().collect();
                 // u less the current
-                let rest = current.subtract(dev, images, &xs, &u)?;
-                let mut rest = dev.view(&rest)?.into_owned();
-                rest.par_iter_mut().zip(dev.view(&u)?.par_iter()).for_each(|(rest, &u)| *rest = needed(u, *rest, top));
-                let rest = dev.upload(&rest)?;
+                let mut rest = current.subtract(dev, images, &xs, &u)?;
+                activate::lacking(dev, top, &u, &mut rest)?;
                 moments.add(images, &xs, &rest)
             })?;
             let (mut currents, moments): (Vec<_>, Vec<_>) =
@@ -79,37 +75,5 @@ impl Walk<'_> {
             sums = current.restore(Sums { h: std::mem::take(&mut sums.h), ..summed });
         }
         Ok(sums)
-    }
-}
-
-/// What the current lacks of its target, where it lacks `rest` of u.
-pub(super) fn needed(u: f32, rest: f32, top: f32) -> f32 {
-    let current = u - rest;
-    if u <= 0.0 {
-        (-current).min(0.0)
-    } else if u >= top {
-        (top - current).max(0.0)
-    } else {
-        rest
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::needed;
-
-    #[test]
-    fn a_current_beyond_the_end_lacks_nothing() {
-        // (u, current) -> what is lacking
-        for (u, current, lacks) in [
-            (-2.0, -0.5, 0.0),
-            (-2.0, 0.25, -0.25),
-            (0.5, 0.25, 0.25),
-            (0.5, -0.5, 1.0),
-            (3.0, 2.0, 0.0),
-            (3.0, 0.5, 0.5),
-        ] {
-            assert_eq!(needed(u, u - current, 1.0), lacks, "u = {u}, current = {current}");
-        }
     }
 }

@@ -9,7 +9,7 @@ use super::layer::Task;
 use super::tape::Tape;
 use super::walk::Walk;
 use super::worker::At;
-use crate::compute::Buffer;
+use crate::compute::{Buffer, gather};
 use crate::error::Result;
 
 /// Pre-activations kept per channel to choose thresholds by.
@@ -64,13 +64,11 @@ impl<'a> Pass<'a> {
             let z = part.as_ref().unwrap_or(&whole);
             let xs = at.rates(task)?;
             take(at, &xs.iter().collect::<Vec<_>>(), z, state)?;
-            let host = at.dev.view(z)?;
-            let mut samples = samples.lock().unwrap_or_else(PoisonError::into_inner);
-            picks.skip_to(at.first());
-            for image in host.chunks_exact(task.shape.len()) {
-                picks.image(image, &mut samples);
-            }
-            drop((host, samples));
+            let (first, index) = (at.first(), picks.batch(at.first(), at.images()));
+            let mut picked = at.dev.scratch(index.len())?;
+            gather::into(at.dev, &at.dev.upload(&index)?, 1, z.len(), z, 0, index.len(), &mut picked)?;
+            let picked = at.dev.view(&picked)?;
+            picks.place(first, &picked, &mut samples.lock().unwrap_or_else(PoisonError::into_inner));
             if let Some(tape) = tape {
                 at.activate(task.index, &mut whole)?;
                 tape.push_values(&at.dev.view(&whole)?)?;
@@ -123,21 +121,23 @@ struct Picks {
 }
 
 impl Picks {
-    /// Goes on to a later image.
-    fn skip_to(&mut self, image: usize) {
-        for _ in 0..image.saturating_sub(self.next) * self.planes * self.each {
+    /// Where they lie in the values of a batch, from image `first` on, none of which came before: image after image, plane
+    /// after plane.
+    fn batch(&mut self, first: usize, images: usize) -> Vec<u32> {
+        for _ in 0..first.saturating_sub(self.next) * self.planes * self.each {
             self.rng.usize(..self.area);
         }
-        self.next = self.next.max(image);
+        self.next = first + images;
+        let planes = (0..images * self.planes).flat_map(|plane| std::iter::repeat_n(plane, self.each));
+        planes.map(|plane| (plane * self.area + self.rng.usize(..self.area)) as u32).collect()
     }
 
-    /// Puts the next image's values at their place among each plane's.
-    fn image(&mut self, values: &[f32], samples: &mut [Vec<f32>]) {
-        let at = self.next * self.each;
-        for (plane, into) in values.chunks_exact(self.area).zip(samples) {
-            into[at..at + self.each].fill_with(|| plane[self.rng.usize(..self.area)]);
+    /// Puts the values there, `picked`, at their images' place among each plane's.
+    fn place(&self, first: usize, picked: &[f32], samples: &mut [Vec<f32>]) {
+        for (plane, picked) in picked.chunks_exact(self.each).enumerate() {
+            let at = (first + plane / self.planes) * self.each;
+            samples[plane % self.planes][at..at + self.each].copy_from_slice(picked);
         }
-        self.next += 1;
     }
 }
 
@@ -155,8 +155,9 @@ mod tests {
             for part in parts {
                 let mut own = picks.clone();
                 for &image in *part {
-                    own.skip_to(image);
-                    own.image(&value(image), &mut samples);
+                    let (values, index) = (value(image), own.batch(image, 1));
+                    let picked: Vec<f32> = index.iter().map(|&i| values[i as usize]).collect();
+                    own.place(image, &picked, &mut samples);
                 }
             }
             samples

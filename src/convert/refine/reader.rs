@@ -1,13 +1,12 @@
 //! A layer that reads the pruned one: what it lacks of its trained pre-activations, and what it asks of its input.
 
-use super::super::aware::needed;
 use super::super::back::Back;
 use super::super::linear::Linear;
 use super::super::remainder;
 use super::super::residual::Baseline;
 use super::super::worker::At;
 use crate::compute::gram::PatchSpec;
-use crate::compute::{Buffer, Device, gather};
+use crate::compute::{Buffer, Device, activate, gather};
 use crate::error::Result;
 use crate::forward::NodeRunner;
 use crate::network::{Activation, Network, Op, Shape};
@@ -173,13 +172,11 @@ impl<'a> Placed<'a> {
             )?;
             t = rows;
         }
-        let rest = self.now.subtract(dev, images, xs, &t)?;
-        if !self.aware {
-            return Ok(rest);
+        let mut rest = self.now.subtract(dev, images, xs, &t)?;
+        if self.aware {
+            activate::lacking(dev, f32::MAX, &t, &mut rest)?;
         }
-        let (t, rest) = (dev.view(&t)?, dev.view(&rest)?);
-        let lacking = |(t, rest): (&f32, &f32)| needed(*t, *rest, f32::INFINITY);
-        dev.upload(&t.iter().zip(rest.iter()).map(lacking).collect::<Vec<_>>())
+        Ok(rest)
     }
 
     /// What a change of the pruned layer's activations changes here.
