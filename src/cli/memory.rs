@@ -18,7 +18,7 @@ const LARGE_BATCH: u64 = 1024 * MIB;
 const LEAST: u64 = 64 * MIB;
 
 /// Bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Memory {
     /// Activations and spikes of a batch, in the memory of the device that it is on; `None` leaves it to the device.
     pub batch: Option<u64>,
@@ -26,12 +26,6 @@ pub struct Memory {
     pub host: Option<u64>,
     /// All buffers on a GPU; on each, of several.
     pub device: Option<u64>,
-}
-
-impl Default for Memory {
-    fn default() -> Self {
-        Self { batch: None, host: None, device: None }
-    }
 }
 
 impl Memory {
