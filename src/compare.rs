@@ -78,8 +78,11 @@ pub fn check_labels(network: &Network, labels: &[i64], images: usize) -> Result<
         return Err(Error::input("labels", format!("{} labels for {images} images", labels.len())));
     }
     let outputs = network.output_shape().len();
-    match labels.iter().find(|&&l| l < 0 || l as usize >= outputs) {
-        Some(bad) => Err(Error::input("labels", format!("{bad} is not one of the network's {outputs} outputs"))),
+    match labels.iter().position(|&l| l < 0 || l as usize >= outputs) {
+        Some(at) => {
+            let bad = labels[at];
+            Err(Error::input("labels", format!("label {at} is {bad}, not one of the network's {outputs} outputs")))
+        }
         None => Ok(()),
     }
 }

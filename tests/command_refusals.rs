@@ -211,3 +211,20 @@ fn places_for_the_result() {
     inputs.refused(&[("--out", &format!("{file}/below"))], &["results/file"]);
     assert_eq!(std::fs::read(inputs.path("results/mine/thesis.txt")).unwrap(), b"precious");
 }
+
+#[test]
+fn flags_that_cannot_be_are_told_in_one_line() {
+    for (args, words) in [
+        (&["convert", "--steps", "-1", "--out", "x"][..], "--steps"),
+        (&["convert", "--stepz", "3"], "similar argument exists: '--steps'"),
+        (&["convert", "--model", "m"], "--out"),
+        (&["convert", "--memory", "0", "--out", "x"], "no size"),
+        (&["prune"], "<DIR>"),
+        (&["transmute"], "transmute"),
+    ] {
+        let done = Command::new(env!("CARGO_BIN_EXE_synfit")).args(args).output().unwrap();
+        let text = String::from_utf8(done.stderr).unwrap();
+        assert_eq!((done.status.code(), text.lines().count(), done.stdout.len()), (Some(2), 1, 0), "{args:?}: {text}");
+        assert!(text.starts_with("error: ") && text.contains(words), "{args:?}: {text}");
+    }
+}

@@ -16,7 +16,7 @@ use crate::compare::{
 use crate::convert::{self, Finished, Former, NoiseUse, Parts, fits};
 use crate::error::{Error, Result};
 use crate::export;
-use crate::network;
+use crate::network::{self, Head};
 use crate::report::{self, Cost, DeviceRecord, PeakMemory, Report, Search, Seconds, html};
 
 #[derive(clap::Args)]
@@ -197,6 +197,12 @@ pub fn job_to_folder(job: &JobArgs, out: &Path, input: &[(&str, &[u8])], keep: K
     }));
     if tunes && report.layers.iter().all(|l| l.pruned.is_none_or(|p| p.tuned.is_none())) {
         report.notes.push("tuning gained too little (--tune): layers are as without it; more passes may gain".into());
+    }
+    if decision == Decision::None && network.head != Head::None {
+        let head = format!("{:?}", network.head);
+        report
+            .notes
+            .push(format!("outputs and errors are of what comes before the last {head}, which takes no spikes"));
     }
     report.notes.extend(report::uneven(&report.devices));
     export::safetensors::write(spiking, &folder.path().join("weights.safetensors"))?;

@@ -28,8 +28,10 @@ impl JobArgs {
     }
 
     fn open(&self, network: &Network, source: &str, images: Option<usize>, every: usize, seed: u64) -> Result<Images> {
-        if images == Some(0) || every == 0 {
-            return Err(Error::input("images", "must be at least 1"));
+        for (what, number) in [("images", images.unwrap_or(1)), ("test-every", every)] {
+            if number == 0 {
+                return Err(Error::input(what, "must be at least 1"));
+            }
         }
         let want = network.input_shape();
         let mut data = match source.strip_prefix("uniform:") {

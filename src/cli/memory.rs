@@ -128,7 +128,7 @@ impl<'de> Deserialize<'de> for Memory {
         #[derive(Deserialize)]
         #[serde(untagged)]
         enum Written {
-            Number(u64),
+            Number(f64),
             Word(String),
         }
         let word = match Written::deserialize(from)? {

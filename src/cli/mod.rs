@@ -24,7 +24,7 @@ mod units;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::error::{Kind, Result};
 
@@ -69,13 +69,38 @@ pub fn main() -> ExitCode {
         )
         .with_writer(std::io::stderr)
         .init();
-    match run(Cli::parse().command) {
+    let cli = match parsed() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("{}{e}", if e.kind == Kind::Interrupted { "synfit: " } else { "error: " });
             ExitCode::from(e.exit_code())
         }
     }
+}
+
+/// The command line; what is wrong with it is told in one line, like any other bad input.
+fn parsed() -> std::result::Result<Cli, ExitCode> {
+    // a value below zero is a value, for its own flag to refuse
+    let command = Cli::command().mut_subcommands(|command| command.allow_negative_numbers(true));
+    let cli = command.try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
+    cli.map_err(|e| {
+        use clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand as Nothing;
+        if !e.use_stderr() || e.kind() == Nothing {
+            // help and version, or help instead of a command
+            let _ = e.print();
+        } else {
+            let text = e.render().to_string();
+            let line: Vec<&str> = text.lines().take_while(|line| !line.trim().is_empty()).map(str::trim).collect();
+            let tip = text.lines().find_map(|line| line.trim().strip_prefix("tip: a similar"));
+            let tip = tip.map(|tip| format!(" (a similar{tip})")).unwrap_or_default();
+            eprintln!("{}{tip}", line.join(" "));
+        }
+        ExitCode::from(e.exit_code() as u8)
+    })
 }
 
 fn run(command: Command) -> Result<()> {
