@@ -10,6 +10,7 @@
 use rayon::prelude::*;
 
 use super::offset;
+use super::pieces;
 use super::tail;
 use super::views::Populations;
 use crate::compute::simd::{sum_pairs, vectorized};
@@ -36,6 +37,12 @@ impl Ramp {
         Self { start, width, value, slope: 1.0, rest: 0.0 }
     }
 
+    /// The ramp of a neuron whose highest rate is `most`, that reaches it where the pre-activation is `length` beyond `start`
+    /// and the unit's value has changed by `height`.
+    pub(super) fn spanning(start: f64, length: f64, height: f64, most: f64) -> Self {
+        Self::new(start, length / most, height / most)
+    }
+
     /// `parts` neurons of highest rate `most` that share the range of one, one after the other.
     fn split(self, parts: usize, most: f64) -> Vec<Self> {
         let share = 1.0 / parts as f64;
@@ -57,7 +64,7 @@ impl Ramp {
     }
 
     /// Position on the ramp, 0 to 1 where it is inside.
-    fn position(&self, z: f64) -> f64 {
+    pub(super) fn position(&self, z: f64) -> f64 {
         (z - self.start) / self.width
     }
 }
@@ -105,6 +112,11 @@ pub struct Layer<'a> {
 }
 
 impl Layer<'_> {
+    /// The rate at the end of a ramp that is not to go on: a leaky neuron's line (`leaky`) takes it for 1.
+    pub(super) fn most(&self) -> f64 {
+        if self.model.is_leaky() { 1.0 } else { self.model.max_rate() }
+    }
+
     /// Whether neurons of a rectified unit each follow all of its range, as one alone does.
     fn repeats(&self) -> bool {
         self.model.rounds() && (self.coarse || self.population.rectified == 1)
@@ -193,7 +205,7 @@ fn unit(layer: &Layer, z: &[f32]) -> Option<Vec<Ramp>> {
                 | Activation::HardSigmoid { .. } => lo,
                 _ => 0.0f64.clamp(lo, hi),
             };
-            Some(interpolate(activation, lo, rest, hi, layer.population.curved.max(2)))
+            Some(pieces::follow(layer, z, [lo, rest, hi]))
         }
     }
 }
@@ -302,54 +314,10 @@ fn leaky(layer: &Layer, ramp: &Ramp, z: &[f32]) -> Ramp {
     best.1
 }
 
-/// Samples of the search for a leaky neuron's line, and its candidates.
-const FEW: usize = 512;
+/// Samples that are enough to choose a unit's ramps by, and candidates for a leaky neuron's line.
+pub(super) const FEW: usize = 512;
 const TOPS: i32 = 16;
 const RESTS: i32 = 18;
-
-/// Piecewise-linear interpolation of a smooth activation on [lo, hi] by `count` ramps: on ramps above `rest`, off ramps
-/// below it. Knots are equally spaced in the integral of sqrt|f''|, which evens out the interpolation error.
-fn interpolate(activation: Activation, lo: f64, rest: f64, hi: f64, count: usize) -> Vec<Ramp> {
-    const GRID: usize = 512;
-    let side = |from: f64, to: f64, pieces: usize| -> Vec<Ramp> {
-        let at = |i: f64| from + (to - from) * i / GRID as f64;
-        let h = (to - from) / GRID as f64;
-        let f = |z: f64| activation.apply(z);
-        let mut density: Vec<f64> = (0..GRID)
-            .map(|i| {
-                let z = at(i as f64 + 0.5);
-                ((f(z + h) - 2.0 * f(z) + f(z - h)) / (h * h)).abs().sqrt()
-            })
-            .collect();
-        let mean = density.iter().sum::<f64>() / GRID as f64;
-        // A straight stretch still needs a knot now and then.
-        density.iter_mut().for_each(|d| *d += 0.05 * mean + f64::MIN_POSITIVE);
-        let total: f64 = density.iter().sum();
-        let mut knots = vec![from];
-        let mut sum = 0.0;
-        for (i, d) in density.iter().enumerate() {
-            let wanted = total * knots.len() as f64 / pieces as f64;
-            if sum + d >= wanted && knots.len() < pieces {
-                knots.push(at(i as f64 + (wanted - sum) / d));
-            }
-            sum += d;
-        }
-        knots.push(to);
-        knots.windows(2).map(|k| Ramp::new(k[0], k[1] - k[0], f(k[1]) - f(k[0]))).collect()
-    };
-    if rest <= lo {
-        return side(lo, hi, count);
-    }
-    if rest >= hi {
-        return side(hi, lo, count);
-    }
-    let bend = |a: f64, b: f64| (activation.apply(b) - activation.apply(a)).abs();
-    let share = bend(rest, hi) / (bend(rest, hi) + bend(lo, rest)).max(f64::MIN_POSITIVE);
-    let on = ((count as f64 * share).round() as usize).clamp(1, count - 1);
-    let mut ramps = side(rest, hi, on);
-    ramps.extend(side(rest, lo, count - on));
-    ramps
-}
 
 #[cfg(test)]
 mod tests {

@@ -19,6 +19,7 @@ mod layer;
 mod linear;
 mod offset;
 mod parts;
+mod pieces;
 mod prune;
 mod quantize;
 mod record;
