@@ -161,7 +161,7 @@ impl Walk<'_> {
         let mut code = fires.then(|| match remainder::of(network, index) {
             Some(counted) => self.remainder_code(counted),
             None => encode::code(&encode::Layer {
-                activation: *activation,
+                activation: activation.simplest(),
                 samples: &samples,
                 model: self.spiking.model,
                 steps: self.spiking.steps,
