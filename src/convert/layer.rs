@@ -196,6 +196,7 @@ impl Walk<'_> {
         let stored = self.append(&task, layer, code.clone());
         self.push(self.rounding_down(index, stored))?;
         let mut record = record(&task, &solved, &self.spiking.nodes[index]);
+        record.curved = fires && activation.is_curved();
         self.keep_signs(index);
         if keep {
             self.initial_potentials(index)?;

@@ -259,6 +259,9 @@ pub struct LayerRecord {
     /// Output channels with their own weights (m).
     pub outputs: usize,
     pub neurons: usize,
+    /// Whether its activation is curved, so that a larger population follows it more closely.
+    #[serde(default)]
+    pub curved: bool,
     /// Calibration images x output positions.
     pub samples: u64,
     pub error: Errors,

@@ -126,6 +126,12 @@ impl Activation {
         }
     }
 
+    /// Whether it bends everywhere, so that straight pieces only come close to it.
+    pub fn is_curved(self) -> bool {
+        use Activation::{Elu, Sigmoid, Softplus, Tanh};
+        matches!(self.simplest(), Sigmoid | Tanh | Softplus | Elu { .. })
+    }
+
     /// The activation of a pre-activation `z`, in f64 (the reference for the kernels).
     pub fn apply(self, z: f64) -> f64 {
         match self {
