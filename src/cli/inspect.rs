@@ -19,10 +19,10 @@ pub struct Args {
     /// A built-in chip or a chip file
     #[arg(long, value_name = "C", default_value = "generic8")]
     chip: String,
-    /// Neurons for a rectified unit
+    /// Neurons for a rectified unit (a leaky one: for each of its slopes)
     #[arg(long, value_name = "N", default_value_t = 1)]
     per_unit: usize,
-    /// Neurons for a unit whose activation one neuron cannot follow
+    /// Neurons for a unit whose activation is curved (sigmoid, tanh, softplus, elu)
     #[arg(long, value_name = "P", default_value_t = 4)]
     population: usize,
     /// Print JSON

@@ -183,7 +183,7 @@ pub struct JobArgs {
     #[arg(long, value_name = "MU", help_heading = "Fit")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ridge: Option<Ridge>,
-    /// Neurons for a rectified unit: N together count T steps as finely as one counts N T, and weights as if their steps
+    /// Neurons for a rectified unit (a clip too; a leaky one: for each of its slopes): N together count T steps as finely as one counts N T, and weights as if their steps
     /// were finer; auto: 1, in the layered schedule 2 instead of remainders from 32 steps on if weights have at most 16
     /// levels and the chip does not bound a neuron's inputs [default: auto]
     #[arg(long, value_name = "N|auto", help_heading = "Fit")]
@@ -195,7 +195,8 @@ pub struct JobArgs {
     #[arg(long, value_name = "N|auto|off", help_heading = "Fit")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remainder: Option<String>,
-    /// Neurons for a unit whose activation one neuron cannot follow (sigmoid, tanh, ...) [default: 4]
+    /// Neurons for a unit whose activation is curved (sigmoid, tanh, softplus, elu), at least 2; a straight piece of any other
+    /// takes one, or --per-unit [default: 4]
     #[arg(long, value_name = "P", help_heading = "Fit")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub population: Option<usize>,

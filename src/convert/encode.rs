@@ -1,5 +1,5 @@
 //! How the neurons of a layer stand for the units of the trained network: the threshold of a unit that one neuron can
-//! follow, a small population for one that it cannot. METHOD section 2.
+//! follow, a pair for one with a slope to either side, a small population for a curved one (`pieces`). METHOD section 2.
 //!
 //! A neuron is a *ramp*: it wants the rate clip((z - start) / width, 0, 1) (width < 0: an off neuron, which falls with
 //! z), and stands for `value` ANN units per unit of rate. A unit is base + sum of value * rate over its ramps.
@@ -10,6 +10,7 @@
 use rayon::prelude::*;
 
 use super::offset;
+use super::pieces;
 use super::tail;
 use super::views::Populations;
 use crate::compute::simd::{sum_pairs, vectorized};
@@ -36,6 +37,12 @@ impl Ramp {
         Self { start, width, value, slope: 1.0, rest: 0.0 }
     }
 
+    /// The ramp of a neuron whose highest rate is `most`, that reaches it where the pre-activation is `length` beyond `start`
+    /// and the unit's value has changed by `height`.
+    pub(super) fn spanning(start: f64, length: f64, height: f64, most: f64) -> Self {
+        Self::new(start, length / most, height / most)
+    }
+
     /// `parts` neurons of highest rate `most` that share the range of one, one after the other.
     fn split(self, parts: usize, most: f64) -> Vec<Self> {
         let share = 1.0 / parts as f64;
@@ -57,7 +64,7 @@ impl Ramp {
     }
 
     /// Position on the ramp, 0 to 1 where it is inside.
-    fn position(&self, z: f64) -> f64 {
+    pub(super) fn position(&self, z: f64) -> f64 {
         (z - self.start) / self.width
     }
 }
@@ -105,6 +112,11 @@ pub struct Layer<'a> {
 }
 
 impl Layer<'_> {
+    /// The rate at the end of a ramp that is not to go on: a leaky neuron's line (`leaky`) takes it for 1.
+    pub(super) fn most(&self) -> f64 {
+        if self.model.is_leaky() { 1.0 } else { self.model.max_rate() }
+    }
+
     /// Whether neurons of a rectified unit each follow all of its range, as one alone does.
     fn repeats(&self) -> bool {
         self.model.rounds() && (self.coarse || self.population.rectified == 1)
@@ -140,20 +152,29 @@ pub fn code(layer: &Layer) -> Code {
 }
 
 fn typical(layer: &Layer, ramps: &[Option<Vec<Ramp>>]) -> Vec<Ramp> {
-    // a rectifier that never fires rests at zero, wherever others begin
-    let from_zero = |unit: &Vec<Ramp>| match layer.activation {
-        Activation::Relu if layer.above_zero && layer.repeats() => {
+    // a rectifier that never fires rests where it bends, wherever others begin
+    let from_bend = |unit: &Vec<Ramp>| match bounds(layer.activation) {
+        Some((bend, f64::INFINITY)) if layer.above_zero && layer.repeats() => {
             let parts = unit.len() as f64;
             let top = unit.iter().map(|r| r.start + r.width).sum::<f64>() / parts;
-            layer.shared(Ramp::new(0.0, top, top))
+            layer.shared(Ramp::new(bend, top - bend, top - bend))
         }
         _ => unit.clone(),
     };
-    let mut known: Vec<Vec<Ramp>> = ramps.iter().flatten().map(from_zero).collect();
+    let mut known: Vec<Vec<Ramp>> = ramps.iter().flatten().map(from_bend).collect();
     known.sort_by(|a, b| a[0].width.abs().total_cmp(&b[0].width.abs()));
     match known.get(known.len() / 2) {
         Some(middle) => middle.clone(),
-        None => unit(layer, &[-1.0, 1.0]).unwrap_or_else(|| vec![Ramp::new(0.0, 1.0, 1.0)]),
+        None => {
+            // around the bend
+            let at = match bounds(layer.activation) {
+                Some((f64::NEG_INFINITY, hi)) => hi,
+                Some((lo, _)) => lo,
+                None => 0.0,
+            };
+            let around = [(at - 1.0) as f32, (at + 1.0) as f32];
+            unit(layer, &around).unwrap_or_else(|| layer.shared(Ramp::new(at, 1.0, 1.0)))
+        }
     }
 }
 
@@ -166,36 +187,72 @@ fn base(activation: Activation, ramps: &[Ramp]) -> f64 {
     activation.apply(rest)
 }
 
+/// The bounds between which an activation is its pre-activation; None if it is not a clip.
+fn bounds(activation: Activation) -> Option<(f64, f64)> {
+    match activation {
+        Activation::Relu => Some((0.0, f64::INFINITY)),
+        Activation::Clip { lo, hi } if lo < hi => {
+            let lo = if lo <= f32::MIN { f64::NEG_INFINITY } else { f64::from(lo) };
+            let hi = if hi >= f32::MAX { f64::INFINITY } else { f64::from(hi) };
+            Some((lo, hi))
+        }
+        _ => None,
+    }
+}
+
 /// None if the samples say nothing about the unit's range.
 fn unit(layer: &Layer, z: &[f32]) -> Option<Vec<Ramp>> {
     let (lo, hi) = range(z)?;
     match layer.activation {
-        Activation::Relu => Some(layer.shared(threshold(layer, z, hi, f64::INFINITY)?)),
-        Activation::Clip { lo: 0.0, hi: top } if top > 0.0 => {
-            let ramp = threshold(layer, z, hi.min(f64::from(top)), f64::from(top))?;
-            Some(layer.shared(ramp))
-        }
-        Activation::HardSigmoid { alpha, beta } if alpha > 0.0 => {
+        // a neuron that never fires, and whose spikes would say nothing
+        Activation::Clip { lo: bound, hi: value } if bound >= value => Some(vec![Ramp::new(hi, hi - lo, 0.0)]),
+        Activation::Relu | Activation::Clip { .. } => Some(layer.shared(clip(layer, z, (lo, hi))?)),
+        Activation::HardSigmoid { alpha, beta } => {
             let (alpha, beta) = (f64::from(alpha), f64::from(beta));
-            Some(vec![Ramp::new(-beta / alpha, 1.0 / alpha, 1.0)])
+            Some(vec![Ramp::spanning(-beta / alpha, 1.0 / alpha, 1.0, layer.most())])
         }
-        Activation::Linear => {
-            let on = hi.max(1e-6 * -lo).max(f64::MIN_POSITIVE);
-            let off = (-lo).max(1e-6 * on).max(f64::MIN_POSITIVE);
-            Some(vec![Ramp::new(0.0, on, on), Ramp::new(0.0, -off, -off)])
+        Activation::Linear => Some(pair([hi, -lo].map(|end| end / layer.most()), 1.0).to_vec()),
+        Activation::LeakyRelu { alpha } => {
+            // either side is a rectifier; both begin at zero
+            let layer = &Layer { above_zero: false, ..*layer };
+            let width = |z: &[f32], hi: f64| threshold(layer, z, hi, f64::INFINITY).map_or(0.0, |ramp| ramp.width);
+            let turned: Vec<f32> = z.iter().map(|z| -z).collect();
+            let both = pair([width(z, hi), width(&turned, -lo)], f64::from(alpha));
+            Some(both.into_iter().flat_map(|ramp| layer.shared(ramp)).collect())
         }
-        activation => {
-            let rest = match activation {
-                // Nearly silent at the low end: all ramps rise from there.
-                Activation::Sigmoid
-                | Activation::Softplus
-                | Activation::Clip { .. }
-                | Activation::HardSigmoid { .. } => lo,
-                _ => 0.0f64.clamp(lo, hi),
-            };
-            Some(interpolate(activation, lo, rest, hi, layer.population.curved.max(2)))
+        // Nearly silent at the low end: all ramps rise from there.
+        Activation::Sigmoid | Activation::Softplus => Some(pieces::follow(layer, z, [lo, lo, hi])),
+        Activation::Tanh | Activation::Elu { .. } | Activation::Remainder => {
+            Some(pieces::follow(layer, z, [lo, 0.0f64.clamp(lo, hi), hi]))
         }
     }
+}
+
+/// The one ramp of a rectifier or clip over samples from `lo` to `hi`. It rises from the lower bound; where no sample is so
+/// low, to the upper one, or to the samples' end: c - relu(c - z), with a neuron that rises with z all the same, so that a
+/// maximum over several has a winner. Values from zero are counted from there, even if they are never so low: a reader's
+/// padding is zero.
+fn clip(layer: &Layer, z: &[f32], (lo, hi): (f64, f64)) -> Option<Ramp> {
+    let (from, to) = bounds(layer.activation)?;
+    if from < lo && from != 0.0 {
+        let layer = &Layer { above_zero: false, ..*layer };
+        let to = to.min(hi);
+        let below: Vec<f32> = z.iter().map(|&z| (to - f64::from(z)) as f32).collect();
+        let ramp = threshold(layer, &below, to - lo, to - from)?;
+        return Some(Ramp { start: to - layer.most() * ramp.width, ..ramp });
+    }
+    let above: Vec<f32> = z.iter().map(|&z| (f64::from(z) - from) as f32).collect();
+    let ramp = threshold(layer, &above, hi.min(to) - from, to - from)?;
+    Some(Ramp { start: from + ramp.start, ..ramp })
+}
+
+/// An on and an off neuron from zero, which a unit with a slope to either side takes: z above zero, `alpha` z below. A side
+/// with few values or none is as wide as a part of the other, which costs its rounding little: a threshold that is lower by
+/// far would make the synapses of one neuron many times those of others.
+fn pair([on, off]: [f64; 2], alpha: f64) -> [Ramp; 2] {
+    let least = on.max(off) / 64.0;
+    let (on, off) = (on.max(least), off.max(least));
+    [Ramp::new(0.0, on, on), Ramp::new(0.0, -off, -alpha * off)]
 }
 
 /// Range of the samples without the outermost thousandth at either end; None if it is a point.
@@ -229,8 +286,13 @@ fn threshold(layer: &Layer, z: &[f32], hi: f64, top: f64) -> Option<Ramp> {
     let steps = f64::from(levels);
     // A hard reset's high rates are coarse (1, 1/2, 1/3 ..): there it pays to stay low.
     let (least, count) = if layer.model == Model::IF { (0.25, 40) } else { (0.25 / layer.model.max_rate(), 80) };
-    let candidates = (0..=count).map(|i| hi * least * 1.05f64.powi(i));
     let (model, most) = (&layer.model, layer.model.max_rate());
+    // One that stands for more than the activation's own bound would go beyond it; the bound itself clips as it does.
+    let bound = top / most;
+    let candidates = (0..=count)
+        .map(|i| hi * least * 1.05f64.powi(i))
+        .filter(|theta| *theta < bound)
+        .chain(bound.is_finite().then_some(bound));
     let error = |theta: f64| -> f64 {
         let off = |z: f64, count: f64| (theta * count / steps - z).powi(2);
         if model.rounds() {
@@ -258,7 +320,7 @@ fn threshold(layer: &Layer, z: &[f32], hi: f64, top: f64) -> Option<Ramp> {
     let plain = layer.repeats() && top == f64::INFINITY;
     let Ramp { start, width, .. } =
         if plain && layer.above_zero { offset::above_zero(layer, z, ramp, levels) } else { ramp };
-    let width = width * layer.coarser;
+    let width = (width * layer.coarser).min(bound);
     Some(Ramp::new(start, width, width))
 }
 
@@ -269,13 +331,14 @@ fn leaky(layer: &Layer, ramp: &Ramp, z: &[f32]) -> Ramp {
     let steps = f64::from(layer.steps);
     let v0 = layer.model.initial_potential();
     let few = z.len().div_ceil(FEW);
-    // Only a rectifier and a linear unit rise beyond their ramp's end.
-    let bounded = !matches!(layer.activation, Activation::Relu | Activation::Linear);
+    // Some rise beyond their ramp's end.
+    let endless = matches!(layer.activation, Activation::Linear | Activation::LeakyRelu { .. })
+        || bounds(layer.activation).is_some_and(|(_, hi)| hi == f64::INFINITY);
     let samples: Vec<(f64, f64)> = z
         .iter()
         .step_by(few)
         .map(|&z| ramp.position(f64::from(z)))
-        .map(|u| (u, if bounded { u.clamp(0.0, 1.0) } else { u.max(0.0) }))
+        .map(|u| (u, if endless { u.max(0.0) } else { u.clamp(0.0, 1.0) }))
         .collect();
     let highest = layer.model.inverse(0.5 * layer.model.max_rate());
     let mut best = (f64::INFINITY, *ramp);
@@ -302,54 +365,10 @@ fn leaky(layer: &Layer, ramp: &Ramp, z: &[f32]) -> Ramp {
     best.1
 }
 
-/// Samples of the search for a leaky neuron's line, and its candidates.
-const FEW: usize = 512;
+/// Samples that are enough to choose a unit's ramps by, and candidates for a leaky neuron's line.
+pub(super) const FEW: usize = 512;
 const TOPS: i32 = 16;
 const RESTS: i32 = 18;
-
-/// Piecewise-linear interpolation of a smooth activation on [lo, hi] by `count` ramps: on ramps above `rest`, off ramps
-/// below it. Knots are equally spaced in the integral of sqrt|f''|, which evens out the interpolation error.
-fn interpolate(activation: Activation, lo: f64, rest: f64, hi: f64, count: usize) -> Vec<Ramp> {
-    const GRID: usize = 512;
-    let side = |from: f64, to: f64, pieces: usize| -> Vec<Ramp> {
-        let at = |i: f64| from + (to - from) * i / GRID as f64;
-        let h = (to - from) / GRID as f64;
-        let f = |z: f64| activation.apply(z);
-        let mut density: Vec<f64> = (0..GRID)
-            .map(|i| {
-                let z = at(i as f64 + 0.5);
-                ((f(z + h) - 2.0 * f(z) + f(z - h)) / (h * h)).abs().sqrt()
-            })
-            .collect();
-        let mean = density.iter().sum::<f64>() / GRID as f64;
-        // A straight stretch still needs a knot now and then.
-        density.iter_mut().for_each(|d| *d += 0.05 * mean + f64::MIN_POSITIVE);
-        let total: f64 = density.iter().sum();
-        let mut knots = vec![from];
-        let mut sum = 0.0;
-        for (i, d) in density.iter().enumerate() {
-            let wanted = total * knots.len() as f64 / pieces as f64;
-            if sum + d >= wanted && knots.len() < pieces {
-                knots.push(at(i as f64 + (wanted - sum) / d));
-            }
-            sum += d;
-        }
-        knots.push(to);
-        knots.windows(2).map(|k| Ramp::new(k[0], k[1] - k[0], f(k[1]) - f(k[0]))).collect()
-    };
-    if rest <= lo {
-        return side(lo, hi, count);
-    }
-    if rest >= hi {
-        return side(hi, lo, count);
-    }
-    let bend = |a: f64, b: f64| (activation.apply(b) - activation.apply(a)).abs();
-    let share = bend(rest, hi) / (bend(rest, hi) + bend(lo, rest)).max(f64::MIN_POSITIVE);
-    let on = ((count as f64 * share).round() as usize).clamp(1, count - 1);
-    let mut ramps = side(rest, hi, on);
-    ramps.extend(side(rest, lo, count - on));
-    ramps
-}
 
 #[cfg(test)]
 mod tests {

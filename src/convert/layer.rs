@@ -161,7 +161,7 @@ impl Walk<'_> {
         let mut code = fires.then(|| match remainder::of(network, index) {
             Some(counted) => self.remainder_code(counted),
             None => encode::code(&encode::Layer {
-                activation: *activation,
+                activation: activation.simplest(),
                 samples: &samples,
                 model: self.spiking.model,
                 steps: self.spiking.steps,
@@ -196,6 +196,7 @@ impl Walk<'_> {
         let stored = self.append(&task, layer, code.clone());
         self.push(self.rounding_down(index, stored))?;
         let mut record = record(&task, &solved, &self.spiking.nodes[index]);
+        record.curved = fires && activation.is_curved();
         self.keep_signs(index);
         if keep {
             self.initial_potentials(index)?;

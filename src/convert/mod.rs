@@ -19,6 +19,7 @@ mod layer;
 mod linear;
 mod offset;
 mod parts;
+mod pieces;
 mod prune;
 mod quantize;
 mod record;
@@ -258,6 +259,9 @@ pub struct LayerRecord {
     /// Output channels with their own weights (m).
     pub outputs: usize,
     pub neurons: usize,
+    /// Whether its activation is curved, so that a larger population follows it more closely.
+    #[serde(default)]
+    pub curved: bool,
     /// Calibration images x output positions.
     pub samples: u64,
     pub error: Errors,

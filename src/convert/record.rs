@@ -30,6 +30,7 @@ pub(super) fn record(task: &Task, solved: &Solved, node: &SpikingNode) -> LayerR
         inputs: task.inputs(),
         outputs: node.shape.c,
         neurons: if task.fires { node.shape.len() } else { 0 },
+        curved: false,
         samples: solved.samples,
         error,
         ridge: task.ridge,

@@ -8,9 +8,10 @@ use crate::spiking::{Decode, SpikingNetwork, SpikingNode, SpikingOp};
 /// Neurons that stand for a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Populations {
-    /// Of a rectified unit, which one neuron can follow: several count as finely together as one in as many times the steps.
+    /// Of a rectified unit, which one neuron can follow: several count as finely together as one in as many times the steps. Of
+    /// a leaky rectifier: for each of its two slopes.
     pub rectified: usize,
-    /// Of a unit that one neuron cannot follow (sigmoid, tanh, ..).
+    /// Of a curved unit (sigmoid, tanh, ..), which straight pieces only come close to.
     pub curved: usize,
 }
 
@@ -22,13 +23,18 @@ pub fn is_coarse(grid: &Grid) -> bool {
     grid.levels().len() <= COARSE
 }
 
-/// Neurons per unit for an activation.
+/// Neurons per unit for an activation: as many as `encode::code` gives it.
 pub fn population(activation: Activation, of: Populations) -> u64 {
-    match activation {
+    match activation.simplest() {
         Activation::HardSigmoid { .. } | Activation::Remainder => 1,
-        Activation::Relu | Activation::Clip { lo: 0.0, .. } => of.rectified as u64,
+        // a constant
+        Activation::Clip { lo, hi } if lo >= hi => 1,
+        Activation::Relu | Activation::Clip { .. } => of.rectified as u64,
         Activation::Linear => 2,
-        _ => of.curved.max(2) as u64,
+        Activation::LeakyRelu { .. } => 2 * of.rectified as u64,
+        Activation::Sigmoid | Activation::Tanh | Activation::Softplus | Activation::Elu { .. } => {
+            of.curved.max(2) as u64
+        }
     }
 }
 

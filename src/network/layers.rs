@@ -110,6 +110,28 @@ pub enum Activation {
 }
 
 impl Activation {
+    /// The same function by its simplest name: a leaky rectifier that does not leak is a rectifier, and so on.
+    #[must_use]
+    pub fn simplest(self) -> Self {
+        match self {
+            Activation::LeakyRelu { alpha: 0.0 } | Activation::Elu { alpha: 0.0 } => Activation::Relu,
+            Activation::LeakyRelu { alpha: 1.0 } => Activation::Linear,
+            Activation::HardSigmoid { alpha: 0.0, beta } => {
+                let value = beta.clamp(0.0, 1.0);
+                Activation::Clip { lo: value, hi: value }
+            }
+            Activation::Clip { lo, hi: f32::MAX.. } if lo <= f32::MIN => Activation::Linear,
+            Activation::Clip { lo: 0.0, hi: f32::MAX.. } => Activation::Relu,
+            other => other,
+        }
+    }
+
+    /// Whether it bends everywhere, so that straight pieces only come close to it.
+    pub fn is_curved(self) -> bool {
+        use Activation::{Elu, Sigmoid, Softplus, Tanh};
+        matches!(self.simplest(), Sigmoid | Tanh | Softplus | Elu { .. })
+    }
+
     /// The activation of a pre-activation `z`, in f64 (the reference for the kernels).
     pub fn apply(self, z: f64) -> f64 {
         match self {

@@ -126,8 +126,7 @@ fn after(first: Activation, second: Activation) -> Option<Activation> {
         (Relu | Sigmoid | HardSigmoid { .. }, Relu | LeakyRelu { .. } | Activation::Elu { .. }) => Some(first),
         _ => {
             let ((a, b), (c, d)) = (bounds(first)?, bounds(second)?);
-            let (lo, hi) = (a.max(c).min(d), b.max(c).min(d));
-            Some(if (lo, hi) == (0.0, f32::MAX) { Relu } else { Clip { lo, hi } })
+            Some(Clip { lo: a.max(c).min(d), hi: b.max(c).min(d) }.simplest())
         }
     }
 }

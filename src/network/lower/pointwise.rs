@@ -62,10 +62,10 @@ impl Lowering<'_> {
         {
             return Err(node.error(format!("alpha is {alpha}; it must not be negative")));
         }
-        if activation == Activation::Linear {
-            return Ok(view);
+        match activation.simplest() {
+            Activation::Linear => Ok(view),
+            activation => self.activate(args, &view, activation),
         }
-        self.activate(args, &view, activation)
     }
 
     /// The activation of every element. Applied to the node behind the view, if that shows the same for it.
@@ -83,15 +83,10 @@ impl Lowering<'_> {
     }
 }
 
-/// min(max(x, lo), hi), by the name it has.
+/// min(max(x, lo), hi).
 fn clip(args: &Args, lo: f32, hi: f32) -> Result<Activation> {
     if lo.is_nan() || hi.is_nan() {
         return Err(args.node.error("has a bound that is not a number"));
     }
-    let (lo, hi) = (lo.clamp(f32::MIN, f32::MAX), hi.clamp(f32::MIN, f32::MAX));
-    Ok(match (lo, hi) {
-        (f32::MIN, f32::MAX) => Activation::Linear,
-        (0.0, f32::MAX) => Activation::Relu,
-        _ => Activation::Clip { lo, hi },
-    })
+    Ok(Activation::Clip { lo: lo.clamp(f32::MIN, f32::MAX), hi: hi.clamp(f32::MIN, f32::MAX) })
 }
