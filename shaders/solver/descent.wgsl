@@ -1,5 +1,6 @@
 // Coordinate descent on the grid over columns first - 1 down to `last` of every row. Twin: compute/solver/descent.rs.
-// A workgroup a row. q and hq (m x n): levels and H times them, in and out; moved (m): counts moves. Rows whose scale is
+// A workgroup a row; an invocation owns every 64th column, and hands its values to the others through workgroup memory.
+// q and hq (m x n): levels and H times them, in and out; moved (m): counts moves. Rows whose scale is
 // not positive rest. bounds: lower (m x n), then upper, if `bounded`. A dispatch stays below 32k loop iterations an
 // invocation: some drivers end loops after 65,535 without a word.
 #import shared/index
@@ -28,6 +29,9 @@ struct Params {
 // What a move must gain, relative to what is to gain: more than rounding can feign.
 const GAIN: f32 = 1e-5;
 
+// Level and product of a column, of even and odd ones: no invocation is two columns ahead of another.
+var<workgroup> current: array<vec2<f32>, 2>;
+
 @compute @workgroup_size(64)
 fn sweep(
     @builtin(workgroup_id) id: vec3<u32>,
@@ -44,8 +48,14 @@ fn sweep(
     for (var j = params.first; j > params.last; j--) {
         let column = j - 1u;
         let at = base + column;
-        let level = q[at];
-        let best = level - (scale * hq[at] - b[at]) / (scale * h[column * params.n + column]);
+        let owner = thread == column % 64u;
+        if owner {
+            current[column % 2u] = vec2<f32>(q[at], hq[at]);
+        }
+        workgroupBarrier();
+        let level = current[column % 2u].x;
+        let product = current[column % 2u].y;
+        let best = level - (scale * product - b[at]) / (scale * h[column * params.n + column]);
         var found = 0.0;
         if params.bounded != 0u {
             found = nearest_within(best, bounds[at] / scale, bounds[params.m * params.n + at] / scale);
@@ -53,18 +63,15 @@ fn sweep(
             found = nearest(best);
         }
         let gains = (found - best) * (found - best) < (level - best) * (level - best) * (1.0 - GAIN);
-        let moves_now = going && found != level && gains;
-        storageBarrier();
-        if moves_now {
+        if going && found != level && gains {
             for (var i = thread; i < params.n; i += 64u) {
                 hq[base + i] += (found - level) * h[column * params.n + i];
             }
-            if thread == 0u {
+            if owner {
                 q[at] = found;
             }
             moves += 1u;
         }
-        storageBarrier();
     }
     if going && thread == 0u {
         moved[row] += moves;

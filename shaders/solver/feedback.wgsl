@@ -1,5 +1,6 @@
 // Error feedback: rounds columns first - 1 down to `last` of every lane. Twin: compute/solver/feedback.rs.
-// A workgroup a lane (a row of W and a scale). q (lanes x n) holds what the columns already rounded pass on to a column
+// A workgroup a lane (a row of W and a scale); an invocation owns every 64th column, and hands its values to the others
+// through workgroup memory. q (lanes x n) holds what the columns already rounded pass on to a column
 // until that is rounded, then its level. unit (n x n by rows): L_ji / L_ii below the diagonal, L_ii on it. bounds: lower
 // (rows x n), then upper, if `bounded`. A dispatch stays below 32k loop iterations an invocation: some drivers end
 // loops after 65,535 without a word.
@@ -26,6 +27,9 @@ struct Params {
 @group(0) @binding(7) var<storage, read_write> q: array<f32>;
 @group(0) @binding(8) var<storage, read_write> cost: array<f32>;
 
+// What has been passed on to a column, of even and odd ones: no invocation is two columns ahead of another.
+var<workgroup> passed: array<f32, 2>;
+
 @compute @workgroup_size(64)
 fn round_columns(
     @builtin(workgroup_id) id: vec3<u32>,
@@ -41,8 +45,13 @@ fn round_columns(
     var total = cost[lane];
     for (var j = params.first; j > params.last; j--) {
         let column = j - 1u;
+        let owner = thread == column % 64u;
+        if owner {
+            passed[column % 2u] = q[lane * params.n + column];
+        }
         let wanted = w[base + column];
-        let centre = wanted - q[lane * params.n + column];
+        workgroupBarrier();
+        let centre = wanted - passed[column % 2u];
         var level = 0.0;
         var outside = false;
         if params.bounded != 0u {
@@ -57,18 +66,15 @@ fn round_columns(
         let e = unit[column * params.n + column] * (value - centre);
         total = select(total + e * e, 3.4e38, outside);
         let d = value - wanted;
-        storageBarrier();
         if real {
             for (var i = thread; i < column; i += 64u) {
                 q[lane * params.n + i] += d * unit[column * params.n + i];
             }
-            if thread == 0u {
+            if owner {
                 q[lane * params.n + column] = level;
             }
         }
-        storageBarrier();
     }
-    workgroupBarrier();
     if real && thread == 0u {
         cost[lane] = total;
     }

@@ -1,10 +1,11 @@
 // K-best search along the factor over columns first - 1 down to `last` of every lane. Twin: compute/solver/kbest.rs.
 // A workgroup a lane (a row of W and a scale). `state`: for each lane and path 2 n + 1 values: what the columns taken so
 // far pass on to each column (twice: a column reads one half and writes the other), then the path's cost, negative if
-// there is no such path. trail (lanes x n x paths): the path that each path came from at a column, and the level that
+// there is no such path; zeros before the first column, where the first path alone exists. trail (lanes x n x paths): the path that each path came from at a column, and the level that
 // it took there. unit (n x n by rows): L_ji / L_ii below the diagonal, L_ii on it. bounds: lower (rows x n), then upper,
 // if `bounded`. Every column: each path branches into its nearest levels, the branches are sorted by cost (bitonic), the
-// first `paths` go on. A dispatch stays below 32k loop iterations an invocation: some drivers end loops after 65,535
+// first `paths` go on. An invocation passes on to every 128th column, of all paths; what the next column needs of that goes
+// through workgroup memory, so that no state crosses invocations within a dispatch. A dispatch stays below 32k loop iterations an invocation: some drivers end loops after 65,535
 // without a word. `trace` follows the best path of every lane back, an invocation a lane.
 #import shared/index
 #import shared/levels
@@ -41,6 +42,10 @@ const NONE: f32 = 3.4e38;
 var<workgroup> key: array<f32, MOST_BRANCHES>;
 var<workgroup> branch: array<u32, MOST_BRANCHES>;
 var<workgroup> taken: array<f32, MOST_BRANCHES>;
+// Of every path: what has been passed on to the column at hand; where its parent's state begins, and what it passes on.
+var<workgroup> passed: array<f32, 64>;
+var<workgroup> parent: array<u32, 64>;
+var<workgroup> push: array<f32, 64>;
 
 // Writes the branches of the path `thread` at `column`.
 fn expand(thread: u32, total: f32, centre: f32, diagonal: f32, scale: f32, lower: f32, upper: f32) {
@@ -66,6 +71,33 @@ fn before(a: u32, b: u32) -> bool {
     return key[a] < key[b] || (key[a] == key[b] && branch[a] < branch[b]);
 }
 
+// Passes on to column i, which lies at `to` in the state of the first of four paths from `path`; `next` is the column that
+// comes next.
+fn pass_on(path: u32, to: u32, i: u32, u: f32, width: u32, next: bool) {
+    // those beyond the last path repeat it
+    let last = params.paths - 1u - path;
+    let paths = path + min(vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(last));
+    let sent = vec4<f32>(
+        state[parent[paths.x] + i],
+        state[parent[paths.y] + i],
+        state[parent[paths.z] + i],
+        state[parent[paths.w] + i],
+    );
+    let by = vec4<f32>(push[paths.x], push[paths.y], push[paths.z], push[paths.w]);
+    let sum = sent + by * u;
+    let at = to + (paths - path) * width;
+    state[at.x] = sum.x;
+    state[at.y] = sum.y;
+    state[at.z] = sum.z;
+    state[at.w] = sum.w;
+    if next {
+        passed[paths.x] = sum.x;
+        passed[paths.y] = sum.y;
+        passed[paths.z] = sum.z;
+        passed[paths.w] = sum.w;
+    }
+}
+
 @compute @workgroup_size(128)
 fn search(
     @builtin(workgroup_id) id: vec3<u32>,
@@ -84,6 +116,13 @@ fn search(
     let has_path = thread < params.paths;
     let own = base + min(thread, params.paths - 1u) * width;
     var total = state[own + 2u * n];
+    if params.first == n {
+        total = select(-1.0, 0.0, thread == 0u);
+    }
+    let begun = ((n - params.first) % 2u) * n;
+    if has_path && params.first > 0u {
+        passed[thread] = state[own + begun + params.first - 1u];
+    }
     for (var j = params.first; j > params.last; j--) {
         let column = j - 1u;
         let half = ((n - j) % 2u) * n;
@@ -96,7 +135,7 @@ fn search(
         }
         let wanted = w[row + column];
         if has_path {
-            expand(thread, total, wanted - state[own + half + column], unit[column * n + column], scale, lower, upper);
+            expand(thread, total, wanted - passed[thread], unit[column * n + column], scale, lower, upper);
         }
         for (var at = params.paths * BRANCHES + thread; at < params.sorted; at += THREADS) {
             key[at] = NONE;
@@ -125,23 +164,23 @@ fn search(
         if has_path {
             total = select(key[thread], -1.0, key[thread] >= NONE);
             let origin = branch[thread];
+            parent[thread] = base + min(origin / BRANCHES, params.paths - 1u) * width + half;
+            push[thread] = taken[origin] * scale - wanted;
             if real {
                 trail[(lane * n + column) * params.paths + thread] =
                     vec2<u32>(origin / BRANCHES, bitcast<u32>(taken[origin]));
             }
         }
+        workgroupBarrier();
         if real {
-            for (var at = thread; at < params.paths * column; at += THREADS) {
-                let path = at / column;
-                let i = at % column;
-                let origin = branch[path];
-                let parent = min(origin / BRANCHES, params.paths - 1u);
-                let d = taken[origin] * scale - wanted;
-                state[base + path * width + other + i] =
-                    state[base + parent * width + half + i] + d * unit[column * n + i];
+            for (var i = thread; i < column; i += THREADS) {
+                let u = unit[column * n + i];
+                // four at once, so that their loads are under way together
+                for (var path = 0u; path < params.paths; path += 4u) {
+                    pass_on(path, base + path * width + other + i, i, u, width, i + 1u == column);
+                }
             }
         }
-        storageBarrier();
         workgroupBarrier();
     }
     if real && has_path {

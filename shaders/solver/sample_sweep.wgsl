@@ -1,5 +1,6 @@
 // One sweep of coordinate descent in the space of samples, over columns first - 1 down to `last` of every row. Twin:
-// compute/solver/sample_sweep.rs. A workgroup a row; an invocation takes every 64th sample.
+// compute/solver/sample_sweep.rs. A workgroup a row; an invocation owns every 64th sample, the first one the values: their
+// sum and the value at hand go through workgroup memory.
 // x and probe (n x samples): an input's samples side by side, and what they are probed with; factors: scales (m), then
 // pull (n). v (m x n): stored values, in and out; r (m x samples): residuals, in and out. Column j goes to the level nearest
 // to v_j - probe_j r - pull_j (v_j - prior_j), where that is nearer than v_j, or at once if `forced` (v was not on the
@@ -33,7 +34,9 @@ struct Params {
 // What a move must gain, relative to what is to gain: more than rounding can feign.
 const GAIN: f32 = 1e-5;
 
-var<workgroup> parts: array<f32, 64>;
+// Of even and odd columns: no invocation is two columns ahead of another.
+var<workgroup> parts: array<f32, 128>;
+var<workgroup> current: array<f32, 2>;
 
 @compute @workgroup_size(64)
 fn sweep(
@@ -51,26 +54,27 @@ fn sweep(
     for (var j = params.first; j > params.last; j--) {
         let column = j - 1u;
         let along = column * params.samples;
+        let half = 64u * (column % 2u);
+        let at = row * params.n + column;
+        if thread == 0u {
+            current[column % 2u] = v[at];
+        }
         var part = 0.0;
         for (var s = thread; s < params.samples; s += 64u) {
             part += probe[along + s] * r[base + s];
         }
-        parts[thread] = part;
+        parts[half + thread] = part;
         workgroupBarrier();
         for (var reach = 32u; reach > 0u; reach /= 2u) {
             if thread < reach {
-                parts[thread] += parts[thread + reach];
+                parts[half + thread] += parts[half + thread + reach];
             }
             workgroupBarrier();
         }
-        let at = row * params.n + column;
-        let value = v[at];
-        let best = value - parts[0] - factors[params.m + column] * (value - prior[at]);
+        let value = current[column % 2u];
+        let best = value - parts[half] - factors[params.m + column] * (value - prior[at]);
         let found = nearest(best / scale) * scale;
         let gains = (found - best) * (found - best) < (value - best) * (value - best) * (1.0 - GAIN);
-        // all have read parts and v before either is written again
-        workgroupBarrier();
-        storageBarrier();
         if going && found != value && (gains || params.forced != 0u) {
             for (var s = thread; s < params.samples; s += 64u) {
                 r[base + s] += (found - value) * x[along + s];
@@ -80,7 +84,6 @@ fn sweep(
             }
             moves += 1u;
         }
-        storageBarrier();
     }
     if going && thread == 0u {
         moved[row] += moves;

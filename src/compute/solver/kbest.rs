@@ -159,17 +159,13 @@ pub fn kbest(
         return on_host(inputs, steps, (lane_rows.host()?, scales.host()?), paths, q.host_mut()?, cost.host_mut()?);
     };
     let levels = dev.upload(steps.list())?;
-    let mut state = vec![-1.0f32; lanes * paths * (2 * n + 1)];
-    for (at, path) in state.chunks_exact_mut(2 * n + 1).enumerate() {
-        path[..2 * n].fill(0.0);
-        path[2 * n] = if at % paths == 0 { 0.0 } else { -1.0 };
-    }
-    let state = dev.upload(&state)?;
+    // the shader takes zeros for its start
+    let state = dev.zeros::<f32>(lanes * paths * (2 * n + 1))?;
     let trail = dev.zeros::<u32>(2 * lanes * paths * n)?;
     let sorted = (paths * BRANCHES).next_power_of_two();
     let stages = sorted.ilog2() as usize;
     // what a column costs an invocation: sorting, searching a list, passing on
-    let column = stages * stages * 2 + 64 + (n * paths).div_ceil(THREADS);
+    let column = stages * stages * 2 + 64 + n.div_ceil(THREADS) * (1 + paths.div_ceil(4));
     let mut first = n;
     while first > 0 {
         let last = first.saturating_sub((MOST_ITERATIONS / column).max(1));
