@@ -4,6 +4,7 @@
 use faer::Par;
 
 use crate::compute::Device;
+use super::offload;
 use crate::compute::factor::{self, Factored, Lower};
 use crate::compute::solver::dense::{self, Cholesky};
 use crate::error::{Error, Result};
@@ -46,7 +47,7 @@ pub(super) struct Rough {
 
 /// Whether H of n inputs is worth a device's while.
 pub(super) fn pays(dev: &Device, n: usize) -> bool {
-    dev.is_gpu() && dev.info().kind != "software" && n >= LARGE
+    offload::is_real(dev) && n >= LARGE
 }
 
 impl Rough {

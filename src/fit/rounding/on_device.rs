@@ -10,9 +10,7 @@ use crate::compute::{Buffer, Device};
 use crate::error::Result;
 use crate::fit::quantize::SWEEPS;
 use crate::fit::stepper::single;
-
-/// A buffer of levels (lanes x n) stays below this, so that several fit any device.
-const MOST_BYTES: u64 = 64 << 20;
+use crate::fit::offload::batch_bytes;
 
 pub(super) struct OnDevice<'a> {
     dev: Device,
@@ -28,13 +26,15 @@ pub(super) struct OnDevice<'a> {
     bounds: Option<Buffer<f32>>,
 }
 
+    /// Most bytes of a buffer of lanes.
+    batch_bytes: u64,
 impl<'a> OnDevice<'a> {
     /// Whether `dev` is a GPU that holds a problem of `n` inputs and so many rows: H and its factor, the rows' weights, targets,
     /// box, levels and products, and two buffers of lanes.
     pub fn fits(dev: &Device, n: usize, rows: usize) -> bool {
         let bytes = |matrices: usize, rows: usize| (matrices * rows * n * size_of::<f32>()) as u64;
         let largest = bytes(1, n).max(bytes(2, rows));
-        let all = bytes(2, n) + bytes(6, rows) + 2 * MOST_BYTES.min(dev.room() / 8);
+        let all = bytes(2, n) + bytes(6, rows) + 2 * batch_bytes(dev).min(dev.room() / 8);
         dev.is_gpu() && rows > 0 && largest <= dev.max_buffer_bytes() && all <= dev.room()
     }
 
@@ -54,6 +54,7 @@ impl<'a> OnDevice<'a> {
             bounds,
             dev: dev.clone(),
             host,
+            batch_bytes: batch_bytes(dev),
             rows,
         })
     }
@@ -68,8 +69,8 @@ impl<'a> OnDevice<'a> {
     ) -> Result<()> {
         let (n, rows) = (self.host.task.system.n, self.rows.len());
         let a_lane = if paths > 1 { kbest::device_bytes(n, paths) } else { 4 * n as u64 };
-        let most = self.dev.max_buffer_bytes().min(MOST_BYTES).min(self.dev.room() / 2);
-        let most = (most / a_lane).max(1) as usize;
+        // K-best takes two such buffers, and levels
+        let most = (self.batch_bytes.min(self.dev.room() / 4) / a_lane).max(1) as usize;
         let inputs = feedback::Inputs { n, rows, unit: &self.unit, w: &self.w, bounds: self.bounds.as_ref() };
         for lanes in lanes.chunks(most) {
             self.host.stop()?;
