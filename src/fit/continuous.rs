@@ -7,6 +7,7 @@
 use faer::Par;
 use rayon::prelude::*;
 
+use super::factorize::with_unit_diagonal;
 use super::offload::least_work;
 use super::polish::Row;
 use super::solve::Method;
@@ -217,7 +218,7 @@ pub(super) fn keep(all: &mut Vec<f64>, open: &[usize], n: usize) {
 impl Scaled {
     fn new(system: &System) -> Result<Self> {
         let (n, unit) = (system.n, &system.unit);
-        let h = (0..n * n).map(|at| system.h[at] / (unit[at / n] * unit[at % n])).collect();
+        let h = with_unit_diagonal(&system.h, unit);
         let inverse = system.inverse()?;
         let trace: f64 = (0..n).map(|k| inverse[k * n + k]).sum();
         // rounding in the trace must not make the bound too good
