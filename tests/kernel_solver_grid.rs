@@ -402,4 +402,5 @@ fn long_rows_are_split() {
     check_feedback(3, 2, 700, &Kind::Shared("4".parse().unwrap()), false);
     check_feedback(4, 3, 650, &Kind::ByRow(5), true);
     check_kbest(3, 2, 500, &Kind::Shared("4".parse().unwrap()), 33, false);
+    check_pairs(5, 2, 70, &Kind::ByRow(5), true);
 }

@@ -7,6 +7,8 @@
 use faer::Par;
 use rayon::prelude::*;
 
+use super::factorize::with_unit_diagonal;
+use super::offload::least_work;
 use super::polish::Row;
 use super::solve::Method;
 use super::stepper::{self, Stepper};
@@ -77,9 +79,6 @@ struct Part {
     certified: bool,
 }
 
-/// Multiplications of one product with H below which the rows stay on one device.
-const SPLIT_FROM: usize = 1 << 19;
-
 /// Solves every row to a relative gap of `tolerance`, or as near as `most` iterations come. Rows that are done leave the
 /// batch, so that slow ones do not hold the others up.
 ///
@@ -105,7 +104,8 @@ pub(super) fn solve(
     let some = |dev: &Device, rows: Vec<usize>, stop: &Stop| {
         solve_rows(dev, system, Batch::new(system, &shared, rows, lower, upper), (lower, upper), &goal, stop)
     };
-    let parts = match rows.len() * n * n < SPLIT_FROM {
+    // what is not worth one device's latency stays whole
+    let parts = match rows.len() * n * n < team.devices().map(least_work).max().unwrap_or(0) {
         true => vec![some(team.first(), rows, &Stop::default())?],
         false => team.each(team.split(0..rows.len()).into_iter().map(|at| rows[at].to_vec()), some)?,
     };
@@ -218,7 +218,7 @@ pub(super) fn keep(all: &mut Vec<f64>, open: &[usize], n: usize) {
 impl Scaled {
     fn new(system: &System) -> Result<Self> {
         let (n, unit) = (system.n, &system.unit);
-        let h = (0..n * n).map(|at| system.h[at] / (unit[at / n] * unit[at % n])).collect();
+        let h = with_unit_diagonal(&system.h, unit);
         let inverse = system.inverse()?;
         let trace: f64 = (0..n).map(|k| inverse[k * n + k]).sum();
         // rounding in the trace must not make the bound too good

@@ -2,7 +2,10 @@
 //! as f64 by refinement. Which way a large one goes is told, with its size.
 
 use faer::Par;
+use rayon::prelude::*;
 
+use super::offload;
+use super::system::PARALLEL_FROM;
 use crate::compute::Device;
 use crate::compute::factor::{self, Factored, Lower};
 use crate::compute::solver::dense::{self, Cholesky};
@@ -23,7 +26,7 @@ pub(super) fn exactly(h: &[f64], unit: &[f64]) -> Result<(Cholesky, f64)> {
     let par = dense::par(n * n * n / 3);
     let mut damping = 0.0;
     loop {
-        let mut a: Vec<f64> = (0..n * n).map(|at| h[at] / (unit[at / n] * unit[at % n])).collect();
+        let mut a = with_unit_diagonal(h, unit);
         for k in 0..n {
             a[k * n + k] = 1.0 + damping;
         }
@@ -38,6 +41,13 @@ pub(super) fn exactly(h: &[f64], unit: &[f64]) -> Result<(Cholesky, f64)> {
     }
 }
 
+/// h_ij / (unit_i unit_j).
+pub(super) fn with_unit_diagonal(h: &[f64], unit: &[f64]) -> Vec<f64> {
+    let at_once = PARALLEL_FROM.max(unit.len());
+    let entry = |at: usize| h[at] / (unit[at / unit.len()] * unit[at % unit.len()]);
+    (0..h.len()).into_par_iter().with_min_len(at_once).map(entry).collect()
+}
+
 /// A factor in f32 that stays on its device.
 pub(super) struct Rough {
     dev: Device,
@@ -46,7 +56,7 @@ pub(super) struct Rough {
 
 /// Whether H of n inputs is worth a device's while.
 pub(super) fn pays(dev: &Device, n: usize) -> bool {
-    dev.is_gpu() && dev.info().kind != "software" && n >= LARGE
+    offload::is_real(dev) && n >= LARGE
 }
 
 impl Rough {
@@ -92,9 +102,9 @@ impl Rough {
         let n = self.lower.size();
         let mut data = vec![0.0; n * n];
         self.lower.download(&self.dev, |i, row| {
-            row.iter().enumerate().for_each(|(j, v)| data[j * n + i] = f64::from(*v));
+            data[i * n..].iter_mut().zip(row).for_each(|(to, v)| *to = f64::from(*v));
         })?;
-        let factor = Cholesky { data, n };
+        let factor = Cholesky { data: dense::transposed(&data, n), n };
         let enough = (0..n).all(|k| factor.diagonal(k).powi(2) >= LEAST_ROUGH_PIVOT);
         Ok(enough.then_some(factor))
     }

@@ -11,6 +11,7 @@ mod dual;
 mod exact;
 mod factorize;
 mod noisy;
+mod offload;
 mod palette;
 mod polish;
 mod problem;

@@ -233,8 +233,8 @@ impl Task<'_> {
         better
     }
 
-    /// Descent, pair moves (if `pairs`) and re-scaling of the rows that are `open`, in turn until none moves. Returns all
-    /// rows' objectives, less a constant a row.
+    /// Descent, pair moves (if `pairs`) and re-scaling of the rows that are `open`, in turn until none moves. Returns the
+    /// rows' objectives, less a constant a row; infinite for those that are not open.
     fn settle(
         &self,
         rounding: &dyn Rounding,
@@ -245,7 +245,7 @@ impl Task<'_> {
         let (n, m, s) = (self.system.n, self.system.m, self.system);
         let mut q = begun;
         let mut hq = vec![0.0; m * n];
-        dense::product(&mut hq, false, &q.levels, &s.h, (m, n, n), dense::par(m * n * n));
+        dense::product_of(&mut hq, &q.levels, &s.h, n, open);
         let mut going = open.to_vec();
         for _ in 0..ROUNDS {
             rounding.descend(Rows::all(&mut q, &mut hq, &going))?;
@@ -259,8 +259,8 @@ impl Task<'_> {
                 break;
             }
         }
-        let cost = (0..m).map(|o| self.cost(&q, o, self.row(&hq, o))).collect();
-        Ok((cost, q))
+        let cost = |o: usize| if open[o] { self.cost(&q, o, self.row(&hq, o)) } else { f64::INFINITY };
+        Ok(((0..m).map(cost).collect(), q))
     }
 
     /// Gives the rows that are `going` the best scale for the levels they have (METHOD section 5.5), where their box

@@ -6,6 +6,7 @@ mod on_device;
 
 use std::ops::Range;
 
+use super::offload::least_work;
 use super::quantize::{Quantized, Task};
 use crate::compute::solver::Steps;
 use crate::compute::{Device, Team};
@@ -90,7 +91,8 @@ pub(super) fn on<'a>(
     let (n, m) = (task.system.n, task.system.m);
     let host = Host::new(task, cancelled);
     let rows = team.split(0..m);
-    let takes = |(dev, rows): (&Device, &Range<usize>)| m * n * n >= DEVICE_FROM && OnDevice::fits(dev, n, rows.len());
+    let takes =
+        |(dev, rows): (&Device, &Range<usize>)| m * n * n >= least_work(dev) && OnDevice::fits(dev, n, rows.len());
     if !team.devices().zip(&rows).any(takes) {
         return Ok(Box::new(host));
     }
@@ -106,10 +108,6 @@ pub(super) fn on<'a>(
         _ => Ok(Box::new(Split { team: team.clone(), n, rows, parts })),
     }
 }
-
-/// Multiplications of one product with H below which a GPU's latency costs more than it brings (a depthwise layer is
-/// hundreds of tiny problems).
-const DEVICE_FROM: usize = 1 << 19;
 
 /// Every device with its rows.
 struct Split<'a> {

@@ -2,6 +2,7 @@
 //! it takes. METHOD sections 2 and 5.
 
 use faer::Par;
+use rayon::prelude::*;
 
 use super::factorize::{self, Rough, Solver};
 use super::problem::Problem;
@@ -11,6 +12,8 @@ use crate::error::Result;
 
 /// H_ii below this share of the largest is nothing: even inputs scaled by 1e-6 and 1e6 are 1e-24 apart.
 const DEAD: f64 = 1e-28;
+/// Entries of a matrix below which a second core costs more than it brings.
+pub(super) const PARALLEL_FROM: usize = 1 << 16;
 /// Most rounds of refinement with a factor in f32, and the relative size of the last correction at which W* is as good
 /// as by one in f64.
 const MOST_ROUNDS: usize = 8;
@@ -64,12 +67,13 @@ impl System {
         let mean = live.iter().map(|&i| p.h[i * p.n + i]).sum::<f64>() / n.max(1) as f64;
         let mu = p.ridge * mean;
         let mut h = vec![0.0; n * n];
-        for (row, &i) in h.chunks_exact_mut(n.max(1)).zip(&live) {
+        let rows = h.par_chunks_exact_mut(n.max(1)).with_min_len(PARALLEL_FROM.div_ceil(n.max(1)));
+        rows.zip(&live).for_each(|(row, &i)| {
             for (v, &j) in row.iter_mut().zip(&live) {
                 // both triangles count: sums from a device may differ in their last bits
                 *v = 0.5 * (p.h[i * p.n + j] + p.h[j * p.n + i]);
             }
-        }
+        });
         let prior = |o: usize, k: usize| p.prior.as_ref().map_or(0.0, |w| w[o * p.n + live[k]]);
         let mut b: Vec<f64> = (0..m * n).map(|at| p.b[at / n * p.n + live[at % n]]).collect();
         for k in 0..n {

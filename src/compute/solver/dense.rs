@@ -6,6 +6,8 @@ use faer::linalg::cholesky::llt;
 use faer::linalg::{matmul, triangular_solve};
 use faer::{Accum, MatMut, MatRef, Par};
 
+use rayon::prelude::*;
+
 use super::Real;
 use crate::compute::simd::vectorized;
 
@@ -27,6 +29,38 @@ pub fn product<T: Real>(out: &mut [T], add: bool, a: &[T], b: &[T], (m, n, p): (
         T::of(1.0),
         par,
     );
+}
+
+/// out = a b with b n x n, of those rows of a and out (n entries each) that are `wanted`; the others stay.
+pub fn product_of(out: &mut [f64], a: &[f64], b: &[f64], n: usize, wanted: &[bool]) {
+    let count = wanted.iter().filter(|wanted| **wanted).count();
+    if count == wanted.len() {
+        return product(out, false, a, b, (count, n, n), par(count * n * n));
+    }
+    let rows = || wanted.iter().enumerate().filter(|(_, wanted)| **wanted).map(|(o, _)| o * n..(o + 1) * n);
+    let gathered: Vec<f64> = rows().flat_map(|at| a[at].iter().copied()).collect();
+    let mut found = vec![0.0; count * n];
+    if !found.is_empty() {
+        product(&mut found, false, &gathered, b, (count, n, n), par(count * n * n));
+    }
+    rows().zip(found.chunks_exact(n.max(1))).for_each(|(at, found)| out[at].copy_from_slice(found));
+}
+
+/// Rows and columns of a tile that fits a core's cache.
+const TILE: usize = 64;
+
+/// The transpose of a (n x n).
+pub fn transposed(a: &[f64], n: usize) -> Vec<f64> {
+    let mut out = vec![0.0; n * n];
+    out.par_chunks_mut(TILE * n.max(1)).enumerate().for_each(|(band, rows)| {
+        for from in (0..n).step_by(TILE) {
+            for (j, row) in rows.chunks_exact_mut(n).enumerate() {
+                let (column, end) = (band * TILE + j, n.min(from + TILE));
+                row[from..end].iter_mut().enumerate().for_each(|(i, v)| *v = a[(from + i) * n + column]);
+            }
+        }
+    });
+    out
 }
 
 /// out (m x p) += alpha a^T b with a (s x m) and b (s x p): sums over samples.
@@ -93,9 +127,12 @@ impl Cholesky {
             par,
             faer::dyn_stack::MemStack::new(&mut memory),
         );
-        for j in 0..n {
-            for i in j + 1..n {
-                out[i * n + j] = out[j * n + i];
+        // tile by tile: one of the two is read or written across its rows
+        for tile in (0..n).step_by(TILE) {
+            for i in 0..n {
+                for j in tile..i.min(tile + TILE) {
+                    out[i * n + j] = out[j * n + i];
+                }
             }
         }
         out
@@ -131,4 +168,46 @@ pub fn axpy<T: Real>(y: &mut [T], alpha: T, x: &[T]) {
             }
         },
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whole tiles, parts of them, and less than one.
+    #[test]
+    fn transposes_of_any_size() {
+        for n in [0, 1, 3, 64, 65, 130] {
+            let a: Vec<f64> = (0..n * n).map(|at| at as f64).collect();
+            let t = transposed(&a, n);
+            assert!((0..n * n).all(|at| t[at] == a[at % n * n + at / n]), "{n}");
+        }
+    }
+
+    #[test]
+    fn inverses_are_symmetric() {
+        let n = 70;
+        let entry = |at: usize| if at / n == at % n { n as f64 } else { 1.0 / (1 + at / n + at % n) as f64 };
+        let a: Vec<f64> = (0..n * n).map(entry).collect();
+        let inverse = Cholesky::new(a.clone(), n, Par::Seq).unwrap().inverse(Par::Seq);
+        assert!((0..n * n).all(|at| inverse[at] == inverse[at % n * n + at / n]));
+        let mut one = vec![0.0; n * n];
+        product(&mut one, false, &a, &inverse, (n, n, n), Par::Seq);
+        assert!((0..n * n).all(|at| (one[at] - f64::from(u8::from(at / n == at % n))).abs() < 1e-12));
+    }
+
+    #[test]
+    fn products_of_some_rows() {
+        let (n, m) = (5, 4);
+        let a: Vec<f64> = (0..m * n).map(|at| (at * at % 7) as f64).collect();
+        let b: Vec<f64> = (0..n * n).map(|at| (at * 3 % 11) as f64).collect();
+        let mut all = vec![0.0; m * n];
+        product(&mut all, false, &a, &b, (m, n, n), Par::Seq);
+        for wanted in [[true; 4], [false; 4], [false, true, true, false], [true, false, false, true]] {
+            let mut out = vec![-1.0; m * n];
+            product_of(&mut out, &a, &b, n, &wanted);
+            let expected = |at: usize| if wanted[at / n] { all[at] } else { -1.0 };
+            assert!((0..m * n).all(|at| out[at] == expected(at)), "{wanted:?}");
+        }
+    }
 }

@@ -78,7 +78,7 @@ pub struct Inputs<'a> {
 }
 
 /// Descends every row to a fixed point, or for `sweeps` sweeps. `q` and `hq` (m x n): levels and H times them, in and
-/// out. Returns the number of sweeps that moved something.
+/// out. m: which rows moved.
 ///
 /// # Errors
 /// `Work`: lengths that do not agree, or the device failed.
@@ -89,7 +89,7 @@ pub fn descent(
     q: &mut Buffer<f32>,
     hq: &mut Buffer<f32>,
     sweeps: usize,
-) -> Result<usize> {
+) -> Result<Vec<bool>> {
     let Inputs { n, m, h, b, scales, bounds } = *inputs;
     expect_len("descent: h", h, n * n)?;
     expect_len("descent: b", b, m * n)?;
@@ -100,14 +100,15 @@ pub fn descent(
     expect_len("descent: q", q, m * n)?;
     expect_len("descent: hq", hq, m * n)?;
     if n == 0 || m == 0 {
-        return Ok(0);
+        return Ok(vec![false; m]);
     }
     let Some(gpu) = dev.gpu() else {
         return on_host(inputs, steps, q.host_mut()?, hq.host_mut()?, sweeps);
     };
     let levels = dev.upload(steps.list())?;
     let mut moved = dev.zeros::<u32>(m)?;
-    for sweep in 0..sweeps {
+    let mut ever = vec![false; m];
+    for _ in 0..sweeps {
         dev.fill(&mut moved, 0)?;
         let mut first = n;
         while first > 0 {
@@ -131,22 +132,24 @@ pub fn descent(
             )?;
             first = to;
         }
-        if dev.download(&moved)?.iter().all(|moves| *moves == 0) {
-            return Ok(sweep);
+        let moves = dev.download(&moved)?;
+        if moves.iter().all(|moves| *moves == 0) {
+            break;
         }
+        ever.iter_mut().zip(moves).for_each(|(ever, moves)| *ever |= moves > 0);
     }
-    Ok(sweeps)
+    Ok(ever)
 }
 
-fn on_host(inputs: &Inputs<'_>, steps: &Steps<f32>, q: &mut [f32], hq: &mut [f32], sweeps: usize) -> Result<usize> {
+fn on_host(inputs: &Inputs<'_>, steps: &Steps<f32>, q: &mut [f32], hq: &mut [f32], sweeps: usize) -> Result<Vec<bool>> {
     let (n, m) = (inputs.n, inputs.m);
     let (gram, b, scales) = (Gram { h: inputs.h.host()?, n }, inputs.b.host()?, inputs.scales.host()?);
     let bounds = inputs.bounds.map(Buffer::host).transpose()?.map(|b| b.split_at(m * n));
     let rows = q.par_chunks_exact_mut(n).zip(hq.par_chunks_exact_mut(n)).enumerate();
-    let most = rows.map(|(o, state)| {
+    let moved = rows.map(|(o, state)| {
         let at = o * n..(o + 1) * n;
         let row = Row { w: &[], bounds: bounds.map(|(l, u)| (&l[at.clone()], &u[at.clone()])) };
-        if scales[o] > 0.0 { twin(gram, &steps.of_row(o), &b[at], row, scales[o], state, sweeps) } else { 0 }
+        scales[o] > 0.0 && twin(gram, &steps.of_row(o), &b[at], row, scales[o], state, sweeps) > 0
     });
-    Ok(most.max().unwrap_or(0))
+    Ok(moved.collect())
 }

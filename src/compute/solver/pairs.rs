@@ -13,7 +13,7 @@ use super::feedback::Row;
 use super::{Real, Steps, dense};
 use crate::compute::buffer::{Buffer, expect_len};
 use crate::compute::device::Device;
-use crate::compute::gpu::{Bind, Dispatch, Shader};
+use crate::compute::gpu::{Bind, Dispatch, Gpu, Shader};
 use crate::compute::simd::vectorized;
 use crate::error::Result;
 
@@ -226,22 +226,23 @@ pub fn pairs(
         return on_host(inputs, steps, q.host_mut()?, hq.host_mut()?);
     };
     let levels = dev.upload(steps.list())?;
+    let factors = factors(dev, gpu, inputs)?;
     let mut moved = dev.zeros::<u32>(m)?;
     dev.fill(&mut moved, 0)?;
-    // a column: both neighbours' searches over all columns with their levels, and the move
-    let column = 3 * n.div_ceil(64) * (1 + if steps.list().len() > 1 { 100 } else { 0 }) + 20;
+    // a column: the search over all columns with their levels, who found the best, and the move
+    let column = 2 * n.div_ceil(64) * (1 + if steps.list().len() > 1 { 100 } else { 0 }) + 40;
     let mut first = n;
     while first > 0 {
         let last = first.saturating_sub((MOST_ITERATIONS / column).max(1));
         let [low, high, step, count] = steps.params();
         let [e, f, g, i, j] = [n, m, usize::from(bounds.is_some()), first, last].map(|v| v as u32);
-        let params: [u32; 12] = [low, high, step, count, e, f, g, i, j, 0, 0, 0];
+        let params: [u32; 12] = [low, high, step, count, e, f, g, i, j, steps.longest().to_bits(), 0, 0];
         gpu.run(
             &Dispatch { shader: SHADER, entry: "sweep", scalar: "f32", constants: &[], params, groups: m as u64 },
             &[
                 Bind::In(h.gpu()?),
                 Bind::In(b.gpu()?),
-                Bind::In(scales.gpu()?),
+                Bind::In(factors.gpu()?),
                 Bind::In(bounds.unwrap_or(b).gpu()?),
                 Bind::In(levels.gpu()?),
                 Bind::Out(q.gpu()?),
@@ -252,6 +253,19 @@ pub fn pairs(
         first = last;
     }
     Ok(dev.download(&moved)?.iter().map(|moves| *moves > 0).collect())
+}
+
+/// The shader's `factors`, of H that may change between calls.
+fn factors(dev: &Device, gpu: &Gpu, inputs: &Inputs<'_>) -> Result<Buffer<f32>> {
+    let Inputs { n, m, h, scales, .. } = *inputs;
+    let mut factors = dev.scratch::<f32>(m + 2 * n)?;
+    dev.copy(scales, 0, &mut factors, 0, m)?;
+    let params: [u32; 12] = [0, 0, 0, 0, n as u32, m as u32, 0, 0, 0, 0, 0, 0];
+    gpu.run(
+        &Dispatch { shader: SHADER, entry: "measure", scalar: "f32", constants: &[], params, groups: n as u64 },
+        &[Bind::In(h.gpu()?), Bind::Out(factors.gpu()?)],
+    )?;
+    Ok(factors)
 }
 
 fn on_host(inputs: &Inputs<'_>, steps: &Steps<f32>, q: &mut [f32], hq: &mut [f32]) -> Result<Vec<bool>> {

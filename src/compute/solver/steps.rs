@@ -201,6 +201,16 @@ impl<T: Real> Steps<T> {
 }
 
 impl Steps<f32> {
+    /// The longest step between neighbouring levels, of all rows.
+    pub(super) fn longest(&self) -> f32 {
+        let of = |list: &[f32]| list.windows(2).fold(0.0f32, |most, pair| most.max(pair[1] - pair[0]));
+        match self {
+            Steps::Regular { step, .. } => *step,
+            Steps::List(list) => of(list),
+            Steps::Rows { lists, count } => lists.chunks_exact(*count).map(of).fold(0.0, f32::max),
+        }
+    }
+
     /// `Grid` of shaders/shared/levels.wgsl, as bits.
     pub(super) fn params(&self) -> [u32; 4] {
         match self {

@@ -5,13 +5,12 @@ use crate::chip::{Grid, ScaleOwner};
 use crate::compute::solver::{Steps, sample_sweep};
 use crate::compute::{Buffer, Device};
 use crate::error::Result;
+use crate::fit::offload::batch_bytes;
 use crate::fit::quantize::{SWEEPS, ladder};
 use crate::fit::snap::{next_power_of_two, power_of_two, snapped};
 use crate::fit::solve::Method;
 use crate::fit::stepper::single;
 
-/// Values or residuals of rows that are swept together stay below this, so that several fit any device.
-const MOST_BYTES: usize = 64 << 20;
 /// Most rounds of descent and re-scaling.
 const ROUNDS: usize = 10;
 
@@ -143,7 +142,7 @@ impl<'a> Sweeper<'a> {
         // x, and what feedback and descent make of it
         let fits = bytes <= dev.max_buffer_bytes() && 3 * bytes <= dev.room();
         let dev = if fits { dev } else { &CPU };
-        let widest = 4 * dual.n.max(dual.samples);
+        let widest = (4 * dual.n.max(dual.samples)) as u64;
         let (probe, pull) = sample_sweep::descent(&dual.x, dual.samples, dual.mu);
         Ok(Self {
             dev,
@@ -153,7 +152,8 @@ impl<'a> Sweeper<'a> {
             feedback: dev.upload(&single(&sample_sweep::feedback(&dual.x, dual.samples, dual.mu)))?,
             descent: dev.upload(&single(&probe))?,
             pull: single(&pull),
-            rows: (MOST_BYTES / widest).clamp(1, dual.m),
+            // values, what the ridge pulls towards, residuals before and after
+            rows: ((batch_bytes(dev).min(dev.room() / 5) / widest) as usize).clamp(1, dual.m),
             free: single(&dual.free),
             prior: single(&dual.prior),
             residuals: single(&dual.residuals(&dual.free)),

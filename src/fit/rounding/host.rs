@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::{Lane, Rounding, Rows};
 use crate::compute::solver::feedback::{self, Factor, LANES, Row};
-use crate::compute::solver::{Steps, descent, kbest, pairs};
+use crate::compute::solver::{Steps, dense, descent, kbest, pairs};
 use crate::error::{Error, Result};
 use crate::fit::quantize::{SWEEPS, Task};
 use crate::fit::stepper::single;
@@ -188,14 +188,14 @@ fn row<'a>(task: &Task<'a>, o: usize) -> Row<'a, f64> {
 /// L of H = L L^T as `feedback::Factor` wants it: rows of L_ji / L_ii, and the diagonal.
 fn unit_factor(task: &Task<'_>) -> (Vec<f64>, Vec<f64>) {
     let (n, s) = (task.system.n, task.system);
-    let mut unit = vec![0.0; n * n];
-    for i in 0..n {
-        let below = 1.0 / (s.factor.diagonal(i) * s.unit[i]);
-        for j in i + 1..n {
-            unit[j * n + i] = s.factor.data[i * n + j] * s.unit[j] * below;
-        }
+    let diagonal: Vec<f64> = (0..n).map(|i| s.factor.diagonal(i) * s.unit[i]).collect();
+    let below: Vec<f64> = diagonal.iter().map(|d| 1.0 / d).collect();
+    let mut unit = dense::transposed(&s.factor.data, n);
+    for (j, row) in unit.chunks_exact_mut(n.max(1)).enumerate() {
+        row[..j].iter_mut().zip(&below).for_each(|(v, below)| *v = *v * s.unit[j] * below);
+        row[j..].fill(0.0);
     }
-    (unit, (0..n).map(|i| s.factor.diagonal(i) * s.unit[i]).collect())
+    (unit, diagonal)
 }
 
 impl Rounding for Host<'_> {
