@@ -11,7 +11,8 @@ struct Params { steps: u32, len: u32, bits: u32, words: u32 }
 @group(0) @binding(2) var<storage, read_write> result: array<u32>;
 
 fn field(word: u32, f: u32) -> u32 {
-    return extractBits(word, f * p.bits, p.bits);
+    // not extractBits, which the oldest Metal lacks
+    return (word >> (f * p.bits)) & (0xffffffffu >> (32u - p.bits));
 }
 
 @compute @workgroup_size(256)
