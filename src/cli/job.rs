@@ -183,9 +183,9 @@ pub struct JobArgs {
     #[arg(long, value_name = "MU", help_heading = "Fit")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ridge: Option<Ridge>,
-    /// Neurons for a rectified unit (a clip too; a leaky one: for each of its slopes): N together count T steps as finely as one counts N T, and weights as if their steps
-    /// were finer; auto: 1, in the layered schedule 2 instead of remainders from 32 steps on if weights have at most 16
-    /// levels and the chip does not bound a neuron's inputs [default: auto]
+    /// Neurons for a rectified unit (a clip too; a leaky one: for each of its slopes): N together count T steps as finely as
+    /// one counts N T, and weights as if their steps were finer; auto: 1, in the layered schedule 2 instead of remainders from
+    /// 32 steps on if weights have at most 16 levels and the chip does not bound a neuron's inputs [default: auto]
     #[arg(long, value_name = "N|auto", help_heading = "Fit")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub per_unit: Option<PerUnit>,
