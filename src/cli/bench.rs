@@ -162,7 +162,7 @@ fn measure(wanted: &Wanted, choice: Choice, progress: &Progress) -> Result<Measu
     let kernels = kernels::kernels(&dev, &sizes, &wanted.plan, &peaks, &wanted.kernels, progress)?;
     let (info, timestamps) = (dev.info().clone(), dev.has_clock());
     drop(dev);
-    let usual = if info.kind == "software" { &[Shape::Lenet][..] } else { &[Shape::Lenet, Shape::Resnet20] };
+    let usual = if info.software() { &[Shape::Lenet][..] } else { &[Shape::Lenet, Shape::Resnet20] };
     let mut conversions = Vec::new();
     for shape in wanted.networks.as_deref().unwrap_or(usual) {
         go_on(progress)?;

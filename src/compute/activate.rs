@@ -100,39 +100,36 @@ pub fn affine(dev: &Device, shape: Shape, a: &Buffer<f32>, b: &Buffer<f32>, y: &
 
 /// y <- y + x. Errors: lengths.
 pub fn add(dev: &Device, x: &Buffer<f32>, y: &mut Buffer<f32>) -> Result<()> {
-    expect_len("sum", x, y.len())?;
+    joined(dev, ("add", 0.0), x, y, |x, y| x + y)
+}
+
+/// rest <- `needed(u, rest, top)`, element by element. Errors: lengths.
+pub fn lacking(dev: &Device, top: f32, u: &Buffer<f32>, rest: &mut Buffer<f32>) -> Result<()> {
+    joined(dev, ("lacking", top), u, rest, |u, rest| needed(u, rest, top))
+}
+
+/// y <- f(x, y), element by element: on a GPU, `entry` of the shader with its `alpha`.
+fn joined(
+    dev: &Device,
+    (entry, alpha): (&'static str, f32),
+    x: &Buffer<f32>,
+    y: &mut Buffer<f32>,
+    f: impl Fn(f32, f32) -> f32 + Sync,
+) -> Result<()> {
+    expect_len(entry, x, y.len())?;
     if let Some(gpu) = dev.gpu() {
-        let params = Params { len: y.len() as u32, kind: 0, alpha: 0.0, beta: 0.0, channels: 1, area: 1, zero: 0 };
+        let params = Params { len: y.len() as u32, kind: 0, alpha, beta: 0.0, channels: 1, area: 1, zero: 0 };
         // The second table is not read; an empty one stands in.
         let none = dev.zeros::<f32>(0)?;
         let groups = y.len().div_ceil(256) as u64;
         return gpu.run(
-            &Dispatch { shader: SHADER, entry: "add", scalar: "f32", constants: &[], params, groups },
+            &Dispatch { shader: SHADER, entry, scalar: "f32", constants: &[], params, groups },
             &[Bind::In(x.gpu()?), Bind::In(none.gpu()?), Bind::Out(y.gpu()?)],
         );
     }
     let x = x.host()?;
     let blocks = y.host_mut()?.par_chunks_mut(BLOCK).zip(x.par_chunks(BLOCK));
-    blocks.for_each(|(y, x)| y.iter_mut().zip(x).for_each(|(y, x)| *y += x));
-    Ok(())
-}
-
-/// rest <- `needed(u, rest, top)`, element by element. Errors: lengths.
-pub fn lacking(dev: &Device, top: f32, u: &Buffer<f32>, rest: &mut Buffer<f32>) -> Result<()> {
-    expect_len("targets", u, rest.len())?;
-    if let Some(gpu) = dev.gpu() {
-        let params = Params { len: rest.len() as u32, kind: 0, alpha: top, beta: 0.0, channels: 1, area: 1, zero: 0 };
-        // The second table is not read; an empty one stands in.
-        let none = dev.zeros::<f32>(0)?;
-        let groups = rest.len().div_ceil(256) as u64;
-        return gpu.run(
-            &Dispatch { shader: SHADER, entry: "lacking", scalar: "f32", constants: &[], params, groups },
-            &[Bind::In(u.gpu()?), Bind::In(none.gpu()?), Bind::Out(rest.gpu()?)],
-        );
-    }
-    let u = u.host()?;
-    let blocks = rest.host_mut()?.par_chunks_mut(BLOCK).zip(u.par_chunks(BLOCK));
-    blocks.for_each(|(rest, u)| rest.iter_mut().zip(u).for_each(|(rest, &u)| *rest = needed(u, *rest, top)));
+    blocks.for_each(|(y, x)| y.iter_mut().zip(x).for_each(|(y, x)| *y = f(*x, *y)));
     Ok(())
 }
 

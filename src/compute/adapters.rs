@@ -109,8 +109,8 @@ pub enum Limits {
     Buffer(u64),
 }
 
-/// Whether shaders are compiled with runtime checks of indices, divisors and loops, which cost a quarter of the speed of
-/// some and find what only a wrong shader does.
+/// Whether shaders are compiled with runtime checks of indices, divisors and loops, which are a quarter of some inner loops'
+/// instructions (counted, not timed) and find what only a wrong shader does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Checks {
     /// As `SYNFIT_CHECKS` says, `on` or `off`; else not in release builds on real GPUs.

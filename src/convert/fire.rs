@@ -28,9 +28,7 @@ impl Walk<'_> {
                 None => at.run(index)?,
             };
             let totals = trains.totals(at.dev)?;
-            // one step stands for all of them
-            let each = if trains.steps == 1 { u64::from(at.walk.spiking.steps) } else { 1 };
-            tape.push_trains(at.dev, &trains, node.peak.saturating_mul(each))?;
+            tape.push_trains(at.dev, &trains, trains.most(node.peak, at.walk.spiking.steps))?;
             let trained = at.trained(index)?;
             tally.add(&node, &at.dev.view(&totals)?, &at.dev.view(&trained)?, rate, most);
             Ok(())

@@ -4,7 +4,7 @@ use crate::compute::Device;
 
 /// Whether `dev` is a GPU of its own, not a rasterizer on the CPU.
 pub(super) fn is_real(dev: &Device) -> bool {
-    dev.is_gpu() && dev.info().kind != "software"
+    dev.is_gpu() && !dev.info().software()
 }
 
 /// Multiplications of one product of all rows with H below which `dev`'s latency costs more than it brings.

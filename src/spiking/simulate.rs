@@ -185,10 +185,9 @@ impl<'a> Simulation<'a> {
                 Output::Values(_) => return Err(Error::work(&node.name, "a readout before the output")),
                 Output::Trains(trains) => {
                     if node.firing().is_some() || !self.fan_out[i].is_empty() || i == net.output {
-                        let each = if trains.steps == 1 { u64::from(net.steps) } else { 1 };
                         let total = match i == net.output {
                             true => trains.totals(dev)?,
-                            false => trains.sums(dev, node.shape.len(), node.peak.saturating_mul(each))?,
+                            false => trains.sums(dev, node.shape.len(), trains.most(node.peak, net.steps))?,
                         };
                         let total = dev.download(&total)?;
                         if node.firing().is_some() {

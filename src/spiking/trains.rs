@@ -48,6 +48,12 @@ impl Trains {
         Trains { steps, images, data: Data::Counts(counts) }
     }
 
+    /// The largest count of a step of these trains, where one of the network's `steps` has `peak` at most: one step stands
+    /// for all of them in constant and layered trains.
+    pub(crate) fn most(&self, peak: u64, steps: u32) -> u64 {
+        peak.saturating_mul(if self.steps == 1 { u64::from(steps) } else { 1 })
+    }
+
     /// Of packed counts `[steps][images][shape]`.
     pub(crate) fn of_words(packing: Packing, images: usize, words: Buffer<u32>) -> Trains {
         Trains { steps: packing.steps(), images, data: Data::Words(packing, words) }
